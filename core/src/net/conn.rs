@@ -1,0 +1,504 @@
+//! The commands: what an application can do to a loop, its servers and its connections.
+//!
+//! Does not know: callbacks, other threads, or how anything is read.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{MessageType, Role};
+use crate::net::connector::ClientOptions;
+use crate::net::context::{Context, LogLevel, Stats, listener_token, server_closed};
+use crate::net::listener::{ServerId, ServerOptions};
+use crate::net::poller::Interest;
+use crate::net::slot::{ConnId, Opening, Pending, Stage};
+use crate::net::socket::{PeerAddr, connect_unix};
+use crate::net::writing::Sent;
+use crate::protocol::connection::Phase;
+use crate::protocol::handshake::server::{Accept, Response};
+
+/// The time a server's connections have to close when none is given.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// How far a connection has come, as its owner sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The number is stale, or the connection has ended.
+    Closed,
+    /// The opening handshake is under way.
+    Connecting,
+    /// Messages can be sent.
+    Open,
+    /// The closing handshake is under way.
+    Closing,
+}
+
+impl Context {
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for options that make no sense, [`ErrorKind::Resolve`] and
+    /// [`ErrorKind::Listen`], which name the address.
+    pub fn listen(&mut self, options: &ServerOptions) -> Result<ServerId> {
+        self.check_alive()?;
+        let id = self.servers.listen(options)?;
+        let Some(server) = self.servers.get(id) else {
+            return Err(server_closed());
+        };
+        for (number, socket) in server.sockets.iter().enumerate() {
+            if let Err(error) = self.poller.add(socket.fd(), listener_token(id, number), Interest::READ) {
+                self.servers.remove(id);
+                return Err(Error::from_io(ErrorKind::Listen, "cannot watch the listening socket", &error));
+            }
+        }
+        let address = server.address.clone();
+        self.log(LogLevel::Info, || format!("listening on {address}"));
+        Ok(id)
+    }
+
+    /// The address of a server; the first, if its host has several.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if it has stopped.
+    pub fn server_addr(&self, server: ServerId) -> Result<&PeerAddr> {
+        self.servers.peek(server).map(|server| &server.address).ok_or_else(server_closed)
+    }
+
+    /// Stops a server: it accepts no more, closes its connections with code 1001, and ends those
+    /// that are left after `grace`. `on_stopped` is its last callback.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if it has stopped, [`ErrorKind::State`] if it is stopping.
+    pub fn stop_server(&mut self, server: ServerId, grace: Duration) -> Result<()> {
+        self.check_fork()?;
+        self.refresh_now();
+        self.begin_stop(server, self.now.after(grace))?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Starts to connect to `url`, such as `ws://example.com/chat`. Exactly one `on_close` follows,
+    /// whether or not the connection opens before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a URL or options that make no sense, [`ErrorKind::Unsupported`]
+    /// for `wss`. Everything else is told by `on_close`.
+    pub fn connect(&mut self, url: &str, options: &ClientOptions) -> Result<ConnId> {
+        self.check_alive()?;
+        let target = options.target(url)?;
+        self.refresh_now();
+        let deadline = self.now.after(options.config.handshake_timeout);
+        let request = Some(Box::new((target, options.request.clone())));
+        let pending = Pending { opening: Opening::Resolving, deadline, request };
+        let stage = Stage::Opening(Box::new(pending));
+        let Some(id) = self.slots.insert(Arc::new(options.config.clone()), stage) else {
+            return Err(Error::new(ErrorKind::NoMemory, "no connection numbers are left"));
+        };
+        let slot = self.slots.at(id.index());
+        slot.user = options.user;
+        slot.tag = options.tag;
+        self.arm(id);
+        match &options.unix_path {
+            Some(path) => self.connect_unix(id, path),
+            None => self.resolve_and_connect(id),
+        }
+        self.settle();
+        Ok(id)
+    }
+
+    fn connect_unix(&mut self, id: ConnId, path: &Path) {
+        match connect_unix(path) {
+            Ok(socket) => self.await_connect(id, socket, Default::default()),
+            Err(error) => {
+                let what = format!("cannot connect to unix:{}", path.display());
+                self.end(id, Error::from_io(ErrorKind::Connect, what, &error), true);
+            }
+        }
+    }
+
+    fn resolve_and_connect(&mut self, id: ConnId) {
+        let slot = self.slots.at(id.index());
+        let Stage::Opening(pending) = &slot.stage else {
+            return;
+        };
+        let addresses = pending.request.as_ref().and_then(|request| self.connector.resolve(id, &request.0));
+        if let Some(addresses) = addresses {
+            self.connect_to(id, addresses);
+        }
+    }
+
+    /// The connection with this number, for commands. A stale number is fine: the commands answer
+    /// [`ErrorKind::Closed`].
+    #[inline]
+    pub const fn conn(&mut self, id: ConnId) -> Conn<'_> {
+        Conn { context: self, id }
+    }
+
+    /// Writes everything that waits, as far as the kernel takes it.
+    pub fn flush_all(&mut self) {
+        self.refresh_now();
+        self.flush_dirty();
+        self.settle();
+    }
+
+    /// Lets sends outside of a dispatch wait for [`flush_all`](Self::flush_all) or the next
+    /// dispatch, instead of writing each at once. For hosts that send many and know when they are
+    /// done.
+    pub fn defer_writes(&mut self, on: bool) {
+        self.deferring = on;
+        self.settle();
+    }
+
+    /// Counts and amounts.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            pending_handshakes: self.servers.pending(),
+            buffered_bytes: self.outputs.buffered(),
+            ..self.stats
+        }
+    }
+
+    /// Whether there is neither a server nor a connection, nor anything to be told.
+    pub fn is_idle(&self) -> bool {
+        self.servers.is_empty() && self.slots.is_empty() && self.notices.is_empty()
+    }
+}
+
+/// A connection and the loop it belongs to, for commands.
+///
+/// None of them calls back before it returns.
+pub struct Conn<'a> {
+    context: &'a mut Context,
+    id: ConnId,
+}
+
+impl Conn<'_> {
+    /// The connection's number, which may be kept.
+    #[inline]
+    pub const fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// The loop, for commands to others.
+    #[inline]
+    pub const fn context(&mut self) -> &mut Context {
+        self.context
+    }
+
+    /// Sends a text message.
+    ///
+    /// It is accepted whatever its size while the backlog is below high water, and above that
+    /// while the backlog stays within its limit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] (nothing was queued), [`ErrorKind::Closed`], [`ErrorKind::State`]
+    /// before the connection is open and amid a fragmented message.
+    #[inline]
+    pub fn send_text(&mut self, text: &str) -> Result<Sent> {
+        self.context.send_message(self.id, MessageType::Text, text.as_bytes())
+    }
+
+    /// Sends a binary message.
+    ///
+    /// # Errors
+    /// As [`send_text`](Self::send_text).
+    #[inline]
+    pub fn send_binary(&mut self, data: &[u8]) -> Result<Sent> {
+        self.context.send_message(self.id, MessageType::Binary, data)
+    }
+
+    /// Sends a message of either type.
+    ///
+    /// # Errors
+    /// As [`send_text`](Self::send_text), and [`ErrorKind::Invalid`] for text that is not UTF-8.
+    #[inline]
+    pub fn send(&mut self, message_type: MessageType, data: &[u8]) -> Result<Sent> {
+        if message_type == MessageType::Text && simdutf8::basic::from_utf8(data).is_err() {
+            return Err(Error::invalid("the text is not UTF-8"));
+        }
+        self.context.send_message(self.id, message_type, data)
+    }
+
+    /// Sends a fragment of a message; `fin` marks the last. All fragments of a message have its
+    /// type; text may be cut within a character.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`ErrorKind::State`] for another type than the message began
+    /// with.
+    pub fn send_fragment(&mut self, message_type: MessageType, data: &[u8], fin: bool) -> Result<Sent> {
+        let sent = self.context.send_with(self.id, data.len(), |send, tools| {
+            send.fragment(message_type, data, fin, tools.random, tools.out)
+        })?;
+        self.context.stats.messages_sent += u64::from(fin);
+        self.context.settle();
+        Ok(sent)
+    }
+
+    /// Sends a ping of at most 125 bytes. Keepalive pings are sent without asking.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a longer payload, else as [`send_text`](Self::send_text).
+    pub fn ping(&mut self, payload: &[u8]) -> Result<Sent> {
+        let sent = self.context.send_with(self.id, payload.len(), |send, tools| {
+            send.ping(payload, tools.random, tools.out)
+        })?;
+        self.context.settle();
+        Ok(sent)
+    }
+
+    /// Sends an unsolicited pong of at most 125 bytes. Pings are answered without asking.
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
+    pub fn pong(&mut self, payload: &[u8]) -> Result<Sent> {
+        let sent = self.context.send_with(self.id, payload.len(), |send, tools| {
+            send.pong(payload, tools.random, tools.out)
+        })?;
+        self.context.settle();
+        Ok(sent)
+    }
+
+    /// Starts the closing handshake. Messages keep coming until the peer's Close does.
+    ///
+    /// A connection that is not open yet is terminated.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a code that may not be sent, or a reason without a code or above
+    /// 123 bytes; [`ErrorKind::Closed`] if the connection is closing or closed.
+    pub fn close(&mut self, code: Option<u16>, reason: &str) -> Result<()> {
+        crate::protocol::send::check_close(code, reason)?;
+        self.context.check_fork()?;
+        self.context.refresh_now();
+        match self.context.slots.get(self.id).map(|slot| &slot.stage) {
+            Some(Stage::Opening(_)) => return self.terminate(),
+            Some(Stage::Open(_)) => {}
+            _ => return Err(Error::closed()),
+        }
+        let closed = self.context.with_connection(self.id, |connection, tools| connection.close(code, reason, tools));
+        self.context.settle();
+        closed.unwrap_or_else(|| Err(Error::closed()))
+    }
+
+    /// Ends the connection at once, without a closing handshake; only `on_close` follows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if it has ended.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.context.check_fork()?;
+        match self.context.slots.get(self.id).map(|slot| &slot.stage) {
+            Some(Stage::Opening(_) | Stage::Open(_)) => {}
+            _ => return Err(Error::closed()),
+        }
+        let error = Error::new(ErrorKind::Terminated, "this side terminated the connection");
+        self.context.end(self.id, error, true);
+        self.context.settle();
+        Ok(())
+    }
+
+    /// Stops reading: no message and no close is delivered until [`resume`](Self::resume). The
+    /// clocks that watch the peer's silence stand still.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`]; [`ErrorKind::State`] before the connection is open.
+    pub fn pause(&mut self) -> Result<()> {
+        let now = self.open_slot()?;
+        let slot = self.context.slots.at(self.id.index());
+        if let Some(established) = slot.established().filter(|established| established.connection.phase() != Phase::Failed) {
+            established.connection.pause(now);
+            slot.flags.paused = true;
+            self.context.update_interest(self.id);
+        }
+        Ok(())
+    }
+
+    /// Reads again after [`pause`](Self::pause); what was read before comes first.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub fn resume(&mut self) -> Result<()> {
+        let now = self.open_slot()?;
+        let slot = self.context.slots.at(self.id.index());
+        if !slot.flags.paused {
+            return Ok(());
+        }
+        slot.flags.paused = false;
+        let (has_unread, detached) = (slot.unread.is_some(), std::mem::take(&mut slot.flags.detached));
+        if let Some(established) = slot.established() {
+            established.connection.resume(now);
+        }
+        if detached {
+            let socket = self.context.slots.at(self.id.index()).socket.take();
+            let attached = socket.map(|socket| self.context.attach(self.id, socket, Interest::READ));
+            if let Some(Err(error)) = attached {
+                let error = Error::from_io(ErrorKind::Io, "cannot watch the socket", &error);
+                self.context.end(self.id, error, true);
+                self.context.settle();
+                return Ok(());
+            }
+        }
+        self.context.update_interest(self.id);
+        if has_unread {
+            self.context.queue_unread(self.id);
+        }
+        self.context.arm(self.id);
+        self.context.settle();
+        Ok(())
+    }
+
+    /// Writes what waits for this connection, as far as the kernel takes it, without waiting for
+    /// the end of the turn.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`].
+    pub fn flush(&mut self) -> Result<()> {
+        self.context.check_fork()?;
+        match self.context.slots.get(self.id) {
+            Some(slot) if !slot.flags.blocked => self.context.flush(self.id),
+            Some(_) => {}
+            None => return Err(Error::closed()),
+        }
+        self.context.settle();
+        Ok(())
+    }
+
+    /// Accepts the request of a server's connection: from `on_upgrade`, or later.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`]; [`ErrorKind::State`] if there is no request for a WebSocket to
+    /// answer; [`ErrorKind::Invalid`] for a subprotocol that was not offered or a header that is
+    /// not allowed, and then the request still waits.
+    pub fn accept(&mut self, accept: &Accept) -> Result<()> {
+        self.context.check_fork()?;
+        self.context.refresh_now();
+        let Some(slot) = self.context.slots.get(self.id) else {
+            return Err(Error::closed());
+        };
+        let (upgrade, head) = match &slot.stage {
+            Stage::Opening(pending) => match &pending.opening {
+                Opening::Held { upgrade: Some(upgrade), head, .. } => (upgrade.clone(), Arc::clone(head)),
+                _ => return Err(nothing_to_answer()),
+            },
+            Stage::Open(_) => return Err(nothing_to_answer()),
+            Stage::Vacant | Stage::Lingering { .. } | Stage::Ended(_) => return Err(Error::closed()),
+        };
+        let output = self.context.output(self.id);
+        let subprotocol = upgrade.accept(accept, output.bytes())?;
+        output.mark_lead();
+        self.context.establish(self.id, Role::Server, subprotocol, head);
+        if self.context.slots.at(self.id.index()).unread.is_some() {
+            self.context.queue_unread(self.id);
+        }
+        self.context.settle();
+        Ok(())
+    }
+
+    /// Answers the request of a server's connection with an HTTP response, which ends the
+    /// connection: refuses a WebSocket, or answers plain HTTP.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`]; [`ErrorKind::State`] if there is no request to answer;
+    /// [`ErrorKind::Invalid`] for a status or header that is not allowed, and then the request
+    /// still waits.
+    pub fn respond(&mut self, response: &Response) -> Result<()> {
+        self.context.check_fork()?;
+        response.validate()?;
+        self.context.refresh_now();
+        let Some(slot) = self.context.slots.get(self.id) else {
+            return Err(Error::closed());
+        };
+        let to_head = match &slot.stage {
+            Stage::Opening(pending) => match &pending.opening {
+                Opening::Held { to_head, .. } => *to_head,
+                _ => return Err(nothing_to_answer()),
+            },
+            Stage::Open(_) => return Err(nothing_to_answer()),
+            Stage::Vacant | Stage::Lingering { .. } | Stage::Ended(_) => return Err(Error::closed()),
+        };
+        self.context.respond_and_linger(self.id, response, to_head);
+        self.context.settle();
+        Ok(())
+    }
+
+    /// How far the connection has come.
+    pub fn state(&self) -> State {
+        match self.context.slots.peek(self.id).map(|slot| &slot.stage) {
+            Some(Stage::Opening(_)) => State::Connecting,
+            Some(Stage::Open(established)) if established.connection.is_open() => State::Open,
+            Some(Stage::Open(_)) => State::Closing,
+            Some(Stage::Vacant | Stage::Lingering { .. } | Stage::Ended(_)) | None => State::Closed,
+        }
+    }
+
+    /// Bytes that wait to be written.
+    pub fn buffered(&self) -> u64 {
+        self.context.slots.peek(self.id).map_or(0, |slot| self.context.backlog(slot))
+    }
+
+    /// The application's own number for this connection; 0 until it is set, and for a stale number.
+    #[inline]
+    pub fn user(&self) -> u64 {
+        self.context.slots.peek(self.id).map_or(0, |slot| slot.user)
+    }
+
+    /// Sets the application's own number for this connection.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] for a stale number.
+    pub fn set_user(&mut self, user: u64) -> Result<()> {
+        let slot = self.context.slots.get(self.id).ok_or_else(Error::closed)?;
+        slot.user = user;
+        Ok(())
+    }
+
+    /// The application's own number for the connections of this server or client; 0 for a stale
+    /// number.
+    #[inline]
+    pub fn tag(&self) -> u32 {
+        self.context.slots.peek(self.id).map_or(0, |slot| slot.tag)
+    }
+
+    /// The server the connection came to; `None` for a client, and for a stale number.
+    #[inline]
+    pub fn server(&self) -> Option<ServerId> {
+        self.context.slots.peek(self.id).and_then(|slot| slot.server)
+    }
+
+    /// Whether the number is not stale.
+    pub fn is_known(&self) -> bool {
+        self.context.slots.peek(self.id).is_some()
+    }
+
+    /// The subprotocol in use.
+    pub fn subprotocol(&self) -> Option<&str> {
+        match &self.context.slots.peek(self.id)?.stage {
+            Stage::Open(established) => established.subprotocol.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The peer's address, while the transport is there.
+    pub fn peer_addr(&self) -> Option<PeerAddr> {
+        self.context.slots.peek(self.id)?.socket.as_ref()?.peer_addr()
+    }
+
+    /// Our own address, while the transport is there.
+    pub fn local_addr(&self) -> Option<PeerAddr> {
+        self.context.slots.peek(self.id)?.socket.as_ref()?.local_addr()
+    }
+
+    /// Checks that the connection is established, and tells the time.
+    fn open_slot(&mut self) -> Result<crate::time::Time> {
+        self.context.check_fork()?;
+        self.context.refresh_now();
+        match self.context.slots.get(self.id).map(|slot| &slot.stage) {
+            Some(Stage::Open(_)) => Ok(self.context.now),
+            Some(Stage::Opening(_)) => Err(Error::new(ErrorKind::State, "the connection is not open yet")),
+            _ => Err(Error::closed()),
+        }
+    }
+}
+
+fn nothing_to_answer() -> Error {
+    Error::new(ErrorKind::State, "there is no request to answer")
+}

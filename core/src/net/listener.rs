@@ -1,0 +1,309 @@
+//! Servers: where they listen, what they accept, and the table of them.
+//!
+//! Does not know: what becomes of an accepted connection.
+
+use core::fmt;
+use core::num::NonZeroU64;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::address::bind_addresses;
+use crate::net::slot::ConnId;
+use crate::net::socket::{self, PeerAddr, Socket, fork_count};
+use crate::protocol::handshake::server::ServerPolicy;
+use crate::time::Time;
+
+/// How long a server waits after it could not accept for want of descriptors or memory.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections accepted from one socket in one go, so that others get their turn.
+pub(crate) const ACCEPT_BATCH: usize = 64;
+
+/// The number of a server, valid with the loop it belongs to; stale after its `on_stopped`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(NonZeroU64);
+
+impl ServerId {
+    /// The number as an integer.
+    pub const fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The server with this number; it may be stale. `None` for 0, which no server has.
+    pub const fn from_u64(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Debug for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server {}", self.0)
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenOn {
+    /// A TCP port; 0 picks a free one.
+    ///
+    /// Without a host every address of the machine, IPv6 and IPv4. A host that is a name is
+    /// resolved at once, which may block, and every address it has is listened on.
+    Tcp {
+        /// An address or a name.
+        host: Option<String>,
+        /// The port.
+        port: u16,
+    },
+    /// A unix socket. A stale socket file is replaced; the file is removed when the server stops.
+    Unix(PathBuf),
+}
+
+impl Default for ListenOn {
+    fn default() -> Self {
+        Self::Tcp { host: None, port: 0 }
+    }
+}
+
+/// What a server is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Where it listens.
+    pub on: ListenOn,
+    /// Limits and times of its connections.
+    pub config: Config,
+    /// Subprotocols and origins.
+    pub policy: ServerPolicy,
+    /// The length of the kernel's queue of connections to accept. Default 4,096.
+    pub backlog: u32,
+    /// Whether other sockets may listen on the same port, each with its share of the connections
+    /// (`SO_REUSEPORT`). Default `false`.
+    pub reuse_port: bool,
+    /// The application's own number for all connections of this server, as
+    /// [`Conn::tag`](crate::net::conn::Conn::tag) tells it. Default 0.
+    pub tag: u32,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            on: ListenOn::default(),
+            config: Config::default(),
+            policy: ServerPolicy::default(),
+            backlog: 4096,
+            reuse_port: false,
+            tag: 0,
+        }
+    }
+}
+
+impl ServerOptions {
+    /// The defaults, listening on `host` and `port`.
+    pub fn tcp(host: &str, port: u16) -> Self {
+        Self { on: ListenOn::Tcp { host: Some(host.to_owned()), port }, ..Self::default() }
+    }
+
+    /// The defaults, listening on a unix socket.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self { on: ListenOn::Unix(path.into()), ..Self::default() }
+    }
+}
+
+/// What became of a server's connections when it stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Connections whose closing handshake completed.
+    pub clean: u64,
+    /// Connections that ended otherwise.
+    pub forced: u64,
+    /// Messages that were accepted for sending and not wholly written.
+    pub messages_dropped: u64,
+}
+
+/// A server.
+pub(crate) struct Server {
+    pub(crate) id: ServerId,
+    pub(crate) tag: u32,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) policy: ServerPolicy,
+    pub(crate) address: PeerAddr,
+    pub(crate) stopped: Stopped,
+    /// When connections that are left are ended; set while the server stops.
+    pub(crate) stop_deadline: Option<Time>,
+    /// When accepting goes on after descriptors ran out.
+    pub(crate) accept_again: Option<Time>,
+    /// Connections that belong to it, whatever their stage.
+    pub(crate) connections: usize,
+    /// Opening handshakes whose request is being read.
+    pub(crate) pending: u32,
+    /// These in the order of their coming, among others that are not pending any more.
+    pub(crate) pending_order: VecDeque<ConnId>,
+    /// Whether its end has been announced.
+    pub(crate) announced: bool,
+    /// The socket file to remove.
+    file: Option<PathBuf>,
+    /// The process that listens: a child after a fork leaves the file alone.
+    forks: u32,
+}
+
+impl Server {
+    /// The oldest pending handshake, if there are as many as may be.
+    pub(crate) fn crowded_out(&mut self, mut is_pending: impl FnMut(ConnId) -> bool) -> Option<ConnId> {
+        if self.pending < self.config.max_pending_handshakes {
+            return None;
+        }
+        while let Some(id) = self.pending_order.pop_front() {
+            if is_pending(id) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Notes a handshake that has become pending.
+    pub(crate) fn add_pending(&mut self, id: ConnId, is_pending: impl FnMut(ConnId) -> bool) {
+        self.pending += 1;
+        // Those that are no longer pending are cleared out when they are most of the list.
+        if self.pending_order.len() > 2 * self.pending as usize + 64 {
+            let mut is_pending = is_pending;
+            self.pending_order.retain(|&id| is_pending(id));
+        }
+        self.pending_order.push_back(id);
+    }
+
+    /// Stops to listen.
+    pub(crate) fn close_sockets(&mut self) {
+        self.sockets.clear();
+        self.accept_again = None;
+        if let Some(file) = self.file.take().filter(|_| self.forks == fork_count()) {
+            // Gone already, or somebody else's by now: nothing to be done about it.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
+    /// When something is to be done about this server.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        crate::time::earliest(self.stop_deadline, self.accept_again)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close_sockets();
+    }
+}
+
+/// All servers of a loop: few, so that walking them is cheap.
+#[derive(Default)]
+pub(crate) struct Servers {
+    all: Vec<Server>,
+    made: u64,
+}
+
+impl Servers {
+    pub(crate) fn listen(&mut self, options: &ServerOptions) -> Result<ServerId> {
+        options.config.validate()?;
+        options.policy.validate()?;
+        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+        let (sockets, file) = match &options.on {
+            ListenOn::Unix(path) => {
+                let socket = socket::listen_unix(path, backlog).map_err(|error| {
+                    Error::from_io(ErrorKind::Listen, format_args!("cannot listen on unix:{}", path.display()), &error)
+                })?;
+                (vec![socket], Some(path.clone()))
+            }
+            ListenOn::Tcp { host, port } => {
+                (listen_tcp(host.as_deref(), *port, backlog, options.reuse_port)?, None)
+            }
+        };
+        let address = sockets.first().and_then(Socket::local_addr).unwrap_or(PeerAddr::Unix(None));
+        self.made += 1;
+        let Some(id) = ServerId::from_u64(self.made) else {
+            return Err(Error::invalid("no server numbers are left"));
+        };
+        self.all.push(Server {
+            id,
+            tag: options.tag,
+            sockets,
+            config: Arc::new(options.config.clone()),
+            policy: options.policy.clone(),
+            address,
+            stopped: Stopped::default(),
+            stop_deadline: None,
+            accept_again: None,
+            connections: 0,
+            pending: 0,
+            pending_order: VecDeque::new(),
+            announced: false,
+            file,
+            forks: fork_count(),
+        });
+        Ok(id)
+    }
+
+    pub(crate) fn get(&mut self, id: ServerId) -> Option<&mut Server> {
+        self.all.iter_mut().find(|server| server.id == id)
+    }
+
+    pub(crate) fn peek(&self, id: ServerId) -> Option<&Server> {
+        self.all.iter().find(|server| server.id == id)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Server> {
+        self.all.iter_mut()
+    }
+
+    pub(crate) fn remove(&mut self, id: ServerId) {
+        self.all.retain(|server| server.id != id);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.all.iter().filter_map(Server::deadline).min()
+    }
+
+    pub(crate) fn pending(&self) -> u64 {
+        self.all.iter().map(|server| u64::from(server.pending)).sum()
+    }
+}
+
+fn listen_tcp(host: Option<&str>, port: u16, backlog: i32, reuse_port: bool) -> Result<Vec<Socket>> {
+    let mut sockets: Vec<Socket> = Vec::new();
+    let mut port = port;
+    for mut address in bind_addresses(host, port)? {
+        address.set_port(port);
+        let socket = match socket::listen_tcp(address, backlog, reuse_port, host.is_none()) {
+            // A machine without IPv6 still has every IPv4 address.
+            Err(error) if host.is_none() && is_without_ipv6(&error) => {
+                address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+                socket::listen_tcp(address, backlog, reuse_port, false)
+            }
+            other => other,
+        };
+        let socket = socket.map_err(|error| {
+            Error::from_io(ErrorKind::Listen, format_args!("cannot listen on {address}"), &error)
+        })?;
+        // A picked port is the same for every address of the host.
+        if port == 0 {
+            port = socket.local_addr().map_or(0, |address| address.port());
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}

@@ -1,0 +1,21 @@
+//! The loop: sockets, timers and names beneath, connections as numbers in the middle, the
+//! application's callbacks above.
+//!
+//! Does not know: the rules of RFC 6455; they are in [`protocol`](crate::protocol).
+
+pub(crate) mod address;
+pub mod conn;
+pub mod connector;
+pub mod context;
+pub mod handle;
+pub mod handler;
+pub mod listener;
+pub mod r#loop;
+pub(crate) mod output;
+pub(crate) mod poller;
+pub(crate) mod random;
+mod reading;
+pub mod slot;
+pub mod socket;
+pub(crate) mod timers;
+pub mod writing;

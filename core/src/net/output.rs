@@ -1,0 +1,250 @@
+//! Bytes that wait to be written: one buffer for each connection that has any, from one pool.
+//!
+//! A connection that has written everything owns no buffer.
+//!
+//! Does not know: sockets, or whose bytes they are.
+
+use crate::event::Role;
+use crate::protocol::frame::Header;
+
+/// Buffers above this capacity are not kept for later.
+const KEEP_EACH: usize = 256 << 10;
+/// Most capacity kept for later.
+const KEEP_TOTAL: usize = 4 << 20;
+/// What was written is moved out of the way only when it is this much.
+const COMPACT: usize = 64 << 10;
+
+/// Bytes of one connection that wait to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    bytes: Vec<u8>,
+    /// How much of `bytes` was written; `written <= bytes.len()`.
+    written: usize,
+    /// How much of the beginning of `bytes` is not whole frames: a head, or the rest of a frame.
+    lead: usize,
+    /// Whether the lead is the rest of a message.
+    lead_is_message: bool,
+}
+
+impl Output {
+    /// Where to append.
+    #[inline]
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// What is to be written.
+    #[inline]
+    pub(crate) fn unsent(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Takes note that `count` bytes were written.
+    #[inline]
+    pub(crate) fn advance(&mut self, count: usize) {
+        debug_assert!(count <= self.len());
+        self.written += count;
+    }
+
+    /// Takes note that what is in here so far is not frames.
+    pub(crate) fn mark_lead(&mut self) {
+        self.lead = self.bytes.len();
+        self.lead_is_message = false;
+    }
+
+    /// Appends the rest of a frame of which everything before was written.
+    pub(crate) fn append_rest(&mut self, rest: &[u8]) {
+        self.bytes.clear();
+        self.written = 0;
+        self.bytes.extend_from_slice(rest);
+        self.lead = rest.len();
+        self.lead_is_message = true;
+    }
+
+    /// Moves what was written out of the way when that is most of the buffer.
+    pub(crate) fn compact(&mut self, sender: Role) {
+        if self.written < COMPACT || self.written < self.bytes.len() / 2 {
+            return;
+        }
+        let (start, is_message) = self.boundary(sender);
+        self.bytes.drain(..self.written);
+        self.lead = start - self.written;
+        self.lead_is_message = is_message;
+        self.written = 0;
+    }
+
+    /// How many messages are not wholly written.
+    pub(crate) fn messages(&self, sender: Role) -> u64 {
+        let mut count = u64::from(self.lead_is_message && self.lead > self.written);
+        self.walk(sender, |end, is_message| {
+            count += u64::from(is_message && end > self.written);
+            true
+        });
+        count
+    }
+
+    /// The first frame boundary at or after what was written, and whether the frame that ends
+    /// there is the end of a message.
+    fn boundary(&self, sender: Role) -> (usize, bool) {
+        if self.lead >= self.written {
+            return (self.lead, self.lead_is_message);
+        }
+        let mut found = (self.written, false);
+        self.walk(sender, |end, is_message| {
+            found = (end, is_message && end > self.written);
+            end < self.written
+        });
+        found
+    }
+
+    /// Calls `visit` with the end of each frame and whether it ends a message, while it wants more.
+    fn walk(&self, sender: Role, mut visit: impl FnMut(usize, bool) -> bool) {
+        let receiver = match sender {
+            Role::Client => Role::Server,
+            Role::Server => Role::Client,
+        };
+        let mut at = self.lead;
+        while let Ok(Some((header, used))) = Header::parse(self.bytes.get(at..).unwrap_or_default(), receiver) {
+            at += used + usize::try_from(header.len).unwrap_or(usize::MAX - at - used);
+            if !visit(at, header.fin && !header.opcode.is_control()) {
+                return;
+            }
+        }
+    }
+}
+
+/// The number of an [`Output`] in its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutputId(u32);
+
+/// All outputs of a loop.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    all: Vec<Output>,
+    free: Vec<OutputId>,
+    /// Capacity of the free ones.
+    kept: usize,
+}
+
+impl Outputs {
+    /// An empty output.
+    pub(crate) fn take(&mut self) -> OutputId {
+        if let Some(id) = self.free.pop() {
+            self.kept -= self.all[id.0 as usize].bytes.capacity();
+            return id;
+        }
+        self.all.push(Output::default());
+        OutputId((self.all.len() - 1) as u32)
+    }
+
+    /// Takes an output back, with what may still be in it.
+    pub(crate) fn give_back(&mut self, id: OutputId) {
+        let output = &mut self.all[id.0 as usize];
+        let capacity = output.bytes.capacity();
+        if capacity > KEEP_EACH || self.kept + capacity > KEEP_TOTAL {
+            *output = Output::default();
+        } else {
+            output.bytes.clear();
+            output.written = 0;
+            output.lead = 0;
+            output.lead_is_message = false;
+            self.kept += capacity;
+        }
+        self.free.push(id);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: OutputId) -> &Output {
+        &self.all[id.0 as usize]
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: OutputId) -> &mut Output {
+        &mut self.all[id.0 as usize]
+    }
+
+    /// Bytes that wait in all outputs.
+    pub(crate) fn buffered(&self) -> u64 {
+        self.all.iter().map(|output| output.len() as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::frame::{Opcode, append_frame};
+
+    #[test]
+    fn messages_not_wholly_written_are_counted_at_every_byte() {
+        let mut output = Output::default();
+        output.bytes().extend_from_slice(b"HTTP/1.1 101\r\n\r\n");
+        output.mark_lead();
+        let mut ends = Vec::new();
+        for (fin, opcode, len) in
+            [(true, Opcode::Text, 5), (false, Opcode::Binary, 200), (true, Opcode::Ping, 3), (true, Opcode::Continuation, 0), (true, Opcode::Binary, 70_000)]
+        {
+            append_frame(output.bytes(), fin, opcode, &vec![7; len], None);
+            if fin && !opcode.is_control() {
+                ends.push(output.len());
+            }
+        }
+        for written in 0..=output.len() {
+            output.written = written;
+            let expected = ends.iter().filter(|&&end| end > written).count() as u64;
+            assert_eq!(output.messages(Role::Server), expected, "{written} written");
+        }
+    }
+
+    #[test]
+    fn moving_written_bytes_away_loses_nothing() {
+        let mut output = Output::default();
+        let mut sent = Vec::new();
+        let mut all = Vec::new();
+        for i in 0..200u32 {
+            let mut frame = Vec::new();
+            append_frame(&mut frame, true, Opcode::Binary, &vec![i as u8; 1000 + i as usize], Some([1, 2, 3, 4]));
+            all.extend_from_slice(&frame);
+            output.bytes().extend_from_slice(&frame);
+            let before = output.messages(Role::Client);
+            output.compact(Role::Client);
+            assert_eq!(output.messages(Role::Client), before);
+            let count = output.len().min(900);
+            sent.extend_from_slice(&output.unsent()[..count]);
+            output.advance(count);
+        }
+        sent.extend_from_slice(output.unsent());
+        assert!(sent == all);
+        assert!(output.bytes.len() < all.len());
+    }
+
+    #[test]
+    fn the_rest_of_a_direct_write_counts_as_one_message() {
+        let mut output = Output::default();
+        output.append_rest(&[9; 5000]);
+        append_frame(output.bytes(), true, Opcode::Text, b"next", None);
+        assert_eq!(output.messages(Role::Server), 2);
+        output.advance(5000);
+        assert_eq!(output.messages(Role::Server), 1);
+    }
+
+    #[test]
+    fn the_pool_keeps_a_bounded_amount() {
+        let mut outputs = Outputs::default();
+        let ids: Vec<_> = (0..100).map(|_| outputs.take()).collect();
+        for &id in &ids {
+            outputs.get_mut(id).bytes().resize(200 << 10, 0);
+        }
+        assert_eq!(outputs.buffered(), 100 * (200 << 10));
+        for id in ids {
+            outputs.give_back(id);
+        }
+        let capacity: usize = outputs.all.iter().map(|output| output.bytes.capacity()).sum();
+        assert!(capacity <= KEEP_TOTAL && outputs.kept == capacity);
+        assert_eq!(outputs.buffered(), 0);
+    }
+}

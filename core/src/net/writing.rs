@@ -1,0 +1,332 @@
+//! Sending: from a message to the kernel, with the backlog in between.
+//!
+//! Output is gathered in one buffer for each connection and written at the end of the turn. What
+//! the kernel does not take stays in that buffer as the backlog, until the poller tells that it
+//! takes more.
+//!
+//! Does not know: who sends, or what is received.
+
+use std::io;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::MessageType;
+use crate::net::context::{Context, LogLevel, Notice};
+use crate::net::output::Output;
+use crate::net::slot::{ConnId, Slot, Stage};
+use crate::protocol::connection::Tools;
+use crate::protocol::send::Send;
+
+/// A payload this large is handed to the kernel from where it is, when nothing waits before it.
+const DIRECT_WRITE: usize = 64 << 10;
+/// Output of this size is written in the middle of a turn, while it is in the processor's cache.
+const EARLY_WRITE: usize = 128 << 10;
+
+/// How a message was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "backpressure means that the peer does not keep up; pause what feeds it until `on_drain`"]
+pub enum Sent {
+    /// The backlog is at or below high water.
+    Ok,
+    /// The backlog is above high water; `on_drain` will tell when it has fallen to low water.
+    Backpressure,
+}
+
+impl Context {
+    /// The output of a connection, which is written at the end of the turn.
+    pub(crate) fn output(&mut self, id: ConnId) -> &mut Output {
+        self.mark_dirty(id);
+        let slot = self.slots.at(id.index());
+        let output = *slot.output.get_or_insert_with(|| self.outputs.take());
+        self.outputs.get_mut(output)
+    }
+
+    /// Sees to it that a connection's output is written at the end of the turn.
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, id: ConnId) {
+        let flags = &mut self.slots.at(id.index()).flags;
+        if !flags.dirty {
+            flags.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Bytes of a connection that wait to be written.
+    #[inline]
+    pub(crate) fn backlog(&self, slot: &Slot) -> u64 {
+        slot.output.map_or(0, |output| self.outputs.get(output).len() as u64)
+    }
+
+    /// Sends what `encode` appends; `len` is the payload's length, which decides whether it is
+    /// accepted.
+    #[inline]
+    pub(crate) fn send_with(
+        &mut self,
+        id: ConnId,
+        len: usize,
+        encode: impl FnOnce(&mut Send, &mut Tools<'_>) -> Result<()>,
+    ) -> Result<Sent> {
+        self.check_fork()?;
+        let Some(slot) = self.slots.get(id) else {
+            return Err(Error::closed());
+        };
+        let Stage::Open(established) = &mut slot.stage else {
+            return Err(not_open(&slot.stage));
+        };
+        if !established.connection.is_open() {
+            return Err(Error::closed());
+        }
+        let output = *slot.output.get_or_insert_with(|| self.outputs.take());
+        let output = self.outputs.get_mut(output);
+        let backlog = output.len() as u64;
+        if backlog >= slot.config.high_water_bytes && backlog + len as u64 > slot.config.max_backlog_bytes {
+            slot.flags.wants_drain = true;
+            return Err(full(backlog, slot.config.max_backlog_bytes));
+        }
+        let mut tools =
+            Tools { now: self.now, config: &slot.config, random: &mut self.random, out: output.bytes() };
+        let encoded = encode(established.connection.send(), &mut tools);
+        let queued = output.len();
+        if !slot.flags.dirty {
+            slot.flags.dirty = true;
+            self.dirty.push(id);
+        }
+        encoded?;
+        if queued >= EARLY_WRITE || queued as u64 > slot.config.high_water_bytes {
+            return Ok(self.press(id));
+        }
+        Ok(Sent::Ok)
+    }
+
+    /// Sends a message.
+    #[inline]
+    pub(crate) fn send_message(&mut self, id: ConnId, message_type: MessageType, payload: &[u8]) -> Result<Sent> {
+        if payload.len() >= DIRECT_WRITE && self.may_write_directly(id) {
+            return self.send_directly(id, message_type, payload);
+        }
+        let sent = self.send_with(id, payload.len(), |send, tools| {
+            send.message(message_type, payload, tools.random, tools.out)
+        })?;
+        self.stats.messages_sent += 1;
+        self.settle();
+        Ok(sent)
+    }
+
+    /// Writes early what has become much, and tells whether it became backlog.
+    #[inline(never)]
+    fn press(&mut self, id: ConnId) -> Sent {
+        if !self.slots.at(id.index()).flags.blocked {
+            self.flush(id);
+        }
+        let Some(slot) = self.slots.peek(id) else {
+            return Sent::Ok;
+        };
+        let backlog = self.backlog(slot);
+        let slot = self.slots.at(id.index());
+        if backlog <= slot.config.high_water_bytes {
+            return Sent::Ok;
+        }
+        slot.flags.wants_drain = true;
+        Sent::Backpressure
+    }
+
+    /// Whether a large payload can go to the kernel from where it is.
+    fn may_write_directly(&mut self, id: ConnId) -> bool {
+        let Some(slot) = self.slots.get(id) else {
+            return false;
+        };
+        let blocked = slot.flags.blocked || slot.flags.broken;
+        match &mut slot.stage {
+            Stage::Open(established) => !blocked && established.connection.send().is_plain(),
+            Stage::Vacant | Stage::Opening(_) | Stage::Lingering { .. } | Stage::Ended(_) => false,
+        }
+    }
+
+    /// Sends a message of which only what the kernel does not take is copied.
+    fn send_directly(&mut self, id: ConnId, message_type: MessageType, payload: &[u8]) -> Result<Sent> {
+        let plain = |send: &mut Send, tools: &mut Tools<'_>| send.plain_header(message_type, payload.len(), tools.out);
+        let _ = self.send_with(id, payload.len(), plain)?;
+        self.stats.messages_sent += 1;
+        let slot = self.slots.at(id.index());
+        let (Some(output), Some(socket)) = (slot.output, &slot.socket) else {
+            return Ok(Sent::Ok);
+        };
+        let output = self.outputs.get_mut(output);
+        let waiting = output.len();
+        let taken = match socket.send_two(output.unsent(), payload) {
+            Ok(taken) => taken.unwrap_or(0),
+            Err(error) => {
+                self.broken(id, &error);
+                return Ok(Sent::Ok);
+            }
+        };
+        self.stats.bytes_sent += taken as u64;
+        if taken < waiting {
+            output.advance(taken);
+            output.bytes().extend_from_slice(payload);
+        } else if taken == waiting + payload.len() {
+            output.advance(waiting);
+        } else {
+            output.append_rest(&payload[taken - waiting..]);
+        }
+        self.after_write(id, taken);
+        let sent = self.press(id);
+        self.settle();
+        Ok(sent)
+    }
+
+    /// Writes the output of every connection that has any.
+    pub(crate) fn flush_dirty(&mut self) {
+        while let Some(id) = self.dirty.pop() {
+            let Some(slot) = self.slots.get(id) else {
+                continue;
+            };
+            slot.flags.dirty = false;
+            if !slot.flags.blocked {
+                self.flush(id);
+            }
+        }
+    }
+
+    /// Writes the output of a connection, as much as the kernel takes.
+    pub(crate) fn flush(&mut self, id: ConnId) {
+        let slot = self.slots.at(id.index());
+        let (Some(output), Some(socket)) = (slot.output, &slot.socket) else {
+            return self.shut_if_wanted(id);
+        };
+        if slot.flags.broken {
+            return self.discard_output(id);
+        }
+        let output = self.outputs.get_mut(output);
+        let sent = if output.len() == 0 { Ok(None) } else { socket.send(output.unsent()) };
+        let taken = match sent {
+            Ok(taken) => taken.unwrap_or(0),
+            Err(error) => return self.broken(id, &error),
+        };
+        output.advance(taken);
+        self.stats.bytes_sent += taken as u64;
+        self.after_write(id, taken);
+    }
+
+    /// Sees to the consequences of a write that took `taken` bytes.
+    fn after_write(&mut self, id: ConnId, taken: usize) {
+        let now = self.now;
+        let role = self.role_of(id);
+        let slot = self.slots.at(id.index());
+        let waited = slot.flags.blocked;
+        let left = match slot.output {
+            Some(output) => {
+                let entry = self.outputs.get_mut(output);
+                let left = entry.len();
+                if left == 0 {
+                    slot.output = None;
+                    self.outputs.give_back(output);
+                } else {
+                    entry.compact(role);
+                }
+                left
+            }
+            None => 0,
+        };
+        if let Stage::Open(established) = &mut slot.stage
+            && taken > 0
+        {
+            established.connection.wrote(now, waited);
+        }
+        slot.flags.blocked = left > 0;
+        if waited != slot.flags.blocked {
+            self.backlog_changed(id, left > 0);
+        }
+        let slot = self.slots.at(id.index());
+        if slot.flags.wants_drain && left as u64 <= slot.config.low_water_bytes {
+            slot.flags.wants_drain = false;
+            self.notices.push_back(Notice::Drain(id));
+        }
+        self.shut_if_wanted(id);
+    }
+
+    /// A backlog has come about or gone.
+    fn backlog_changed(&mut self, id: ConnId, backlogged: bool) {
+        self.update_interest(id);
+        let slot = self.slots.at(id.index());
+        let Stage::Open(established) = &mut slot.stage else {
+            return;
+        };
+        let send = established.connection.send();
+        if backlogged || !send.owes_pong() {
+            let mut nothing = Vec::new();
+            send.set_backlogged(backlogged, &mut self.random, &mut nothing);
+            return;
+        }
+        let output = *slot.output.get_or_insert_with(|| self.outputs.take());
+        send.set_backlogged(false, &mut self.random, self.outputs.get_mut(output).bytes());
+        self.mark_dirty(id);
+    }
+
+    /// Closes our direction of the transport, if everything is written and it is time.
+    fn shut_if_wanted(&mut self, id: ConnId) {
+        let slot = self.slots.at(id.index());
+        if slot.flags.shut || slot.output.is_some() {
+            return;
+        }
+        let wanted = match &slot.stage {
+            Stage::Open(established) => established.connection.wants_shutdown(),
+            Stage::Lingering { .. } => true,
+            Stage::Vacant | Stage::Opening(_) | Stage::Ended(_) => false,
+        };
+        if let (true, Some(socket)) = (wanted, &slot.socket) {
+            slot.flags.shut = true;
+            // Fails only when the peer has closed already, which reading will tell.
+            let _ = socket.shutdown_write();
+        }
+    }
+
+    /// Nothing more can be written. What the peer sent before may still be read, and ends it.
+    fn broken(&mut self, id: ConnId, error: &io::Error) {
+        self.log(LogLevel::Debug, || format!("{id}: cannot write: {error}"));
+        self.slots.at(id.index()).flags.broken = true;
+        self.discard_output(id);
+        self.queue_unread(id);
+    }
+
+    fn discard_output(&mut self, id: ConnId) {
+        let role = self.role_of(id);
+        let slot = self.slots.at(id.index());
+        slot.flags.blocked = false;
+        let Some(output) = slot.output.take() else {
+            return;
+        };
+        let dropped = self.outputs.get(output).messages(role);
+        self.outputs.give_back(output);
+        if let Some(server) = slot.server.and_then(|server| self.servers.get(server))
+            && server.stop_deadline.is_some()
+        {
+            server.stopped.messages_dropped += dropped;
+        }
+        self.update_interest(id);
+    }
+
+    /// Sees to it that a connection is read at the next dispatch, whatever the poller says.
+    pub(crate) fn queue_unread(&mut self, id: ConnId) {
+        let flags = &mut self.slots.at(id.index()).flags;
+        if !flags.queued {
+            flags.queued = true;
+            self.unread.push_back(id);
+        }
+    }
+}
+
+#[cold]
+fn not_open(stage: &Stage) -> Error {
+    match stage {
+        Stage::Opening(_) => Error::new(ErrorKind::State, "the connection is not open yet"),
+        Stage::Vacant | Stage::Open(_) | Stage::Lingering { .. } | Stage::Ended(_) => Error::closed(),
+    }
+}
+
+#[cold]
+fn full(backlog: u64, limit: u64) -> Error {
+    Error::new(
+        ErrorKind::Full,
+        format!("{backlog} bytes wait to be written and the message would exceed max_backlog_bytes, {limit}"),
+    )
+}

@@ -1,0 +1,144 @@
+//! The client's side of the opening handshake (RFC 6455 §4.1): writing the request and judging
+//! the response.
+//!
+//! Does not know: how a response arrives, or where the server is.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::handshake::key::{AcceptValue, accept_value, encode_key};
+use crate::protocol::handshake::{ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers};
+use crate::protocol::head::{HeadError, NotSingle, ResponseHead, is_field_value};
+use crate::protocol::mask::Random;
+
+/// What a client's request says besides where it goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestOptions {
+    /// The subprotocols to offer, in order of preference.
+    pub subprotocols: Vec<String>,
+    /// The value of the Origin header, which only browsers have to send.
+    pub origin: Option<String>,
+    /// Additional header fields.
+    pub headers: ExtraHeaders,
+}
+
+impl RequestOptions {
+    /// Checks everything that goes on the wire.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], naming the value that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        check_subprotocols(&self.subprotocols)?;
+        if let Some(origin) = self.origin.as_deref().filter(|origin| !is_field_value(origin.as_bytes())) {
+            return Err(Error::invalid(format!(
+                "origin has a control character, or white space at an end: {origin:?}"
+            )));
+        }
+        check_headers(
+            &self.headers,
+            &["host", "upgrade", "connection", "origin", "content-length", "transfer-encoding"],
+        )
+    }
+}
+
+/// A request that was sent and waits for its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientHandshake {
+    expected: AcceptValue,
+    offered: Vec<String>,
+}
+
+/// Appends a request for `resource` (path and query) at `authority` (the Host header) to `out`.
+///
+/// The strings were checked before: `options` by [`RequestOptions::validate`], the others by
+/// whoever took them from a URL.
+pub fn request(
+    authority: &str,
+    resource: &str,
+    options: &RequestOptions,
+    random: &mut dyn Random,
+    out: &mut Vec<u8>,
+) -> ClientHandshake {
+    // RFC 6455 §4.1 item 7: a nonce of 16 octets, chosen anew for each connection.
+    let mut nonce = [0; 16];
+    random.fill(&mut nonce);
+    let key = encode_key(nonce);
+    for part in ["GET ", resource, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_header(out, "Host", authority);
+    write_header(out, "Upgrade", "websocket");
+    write_header(out, "Connection", "Upgrade");
+    write_header(out, "Sec-WebSocket-Key", &key);
+    write_header(out, "Sec-WebSocket-Version", "13");
+    if let Some(origin) = &options.origin {
+        write_header(out, "Origin", origin);
+    }
+    if !options.subprotocols.is_empty() {
+        write_header(out, "Sec-WebSocket-Protocol", &options.subprotocols.join(", "));
+    }
+    write_headers(out, &options.headers);
+    out.extend_from_slice(b"\r\n");
+    ClientHandshake { expected: accept_value(key.as_bytes()), offered: options.subprotocols.clone() }
+}
+
+impl ClientHandshake {
+    /// Judges the response (RFC 6455 §4.1, the numbered list at its end) and returns the
+    /// subprotocol it names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a status other than 101, else [`ErrorKind::Handshake`].
+    pub fn check(&self, response: &ResponseHead<'_>) -> Result<Option<Box<str>>> {
+        if response.status != 101 {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the server answered {} {}; expected 101", response.status, response.reason),
+            ));
+        }
+        for (name, token) in [("Upgrade", "websocket"), ("Connection", "Upgrade")] {
+            if !response.headers.lists(name, token) {
+                return Err(bad(format!("the response lacks the header \"{name}: {token}\"")));
+            }
+        }
+        match response.headers.single("sec-websocket-accept") {
+            Ok(value) if value == self.expected => {}
+            Ok(_) => return Err(bad("the response's Sec-WebSocket-Accept does not fit the request's key")),
+            Err(NotSingle::Missing) => return Err(bad("the response lacks Sec-WebSocket-Accept")),
+            Err(NotSingle::Repeated) => {
+                return Err(bad("the response has more than one Sec-WebSocket-Accept"));
+            }
+        }
+        // RFC 6455 §4.1 item 5: an extension that was not asked for fails the connection.
+        if response.headers.all("sec-websocket-extensions").any(|value| !value.trim_ascii().is_empty()) {
+            return Err(bad("the response names an extension that was not offered"));
+        }
+        self.check_subprotocol(response)
+    }
+
+    /// RFC 6455 §4.1 item 6.
+    fn check_subprotocol(&self, response: &ResponseHead<'_>) -> Result<Option<Box<str>>> {
+        match response.headers.single("sec-websocket-protocol") {
+            Err(NotSingle::Missing) => Ok(None),
+            Err(NotSingle::Repeated) => Err(bad("the response has more than one Sec-WebSocket-Protocol")),
+            Ok(value) => match self.offered.iter().find(|name| name.as_bytes() == value) {
+                Some(name) => Ok(Some(Box::from(name.as_str()))),
+                None => Err(bad(format!(
+                    "the response names the subprotocol {:?}, which was not offered",
+                    String::from_utf8_lossy(value)
+                ))),
+            },
+        }
+    }
+}
+
+/// The error of a response head that cannot be read.
+pub fn unreadable(error: &HeadError) -> Error {
+    match error {
+        HeadError::Malformed(why) => bad(format!("the response is not valid: {why}")),
+        HeadError::TooManyBytes { .. } | HeadError::TooManyHeaders { .. } => {
+            Error::new(ErrorKind::HandshakeTooLarge, format!("the response is too large: {error}"))
+        }
+    }
+}
+
+fn bad(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Handshake, detail.into())
+}

@@ -1,0 +1,519 @@
+//! The server's side of the opening handshake (RFC 6455 §4.2): judging a request and writing the
+//! response.
+//!
+//! Does not know: how a request arrives, or what an application decides.
+
+use crate::config::OriginPolicy;
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::handshake::key::{AcceptValue, accept_value, is_key};
+use crate::protocol::handshake::{ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers};
+use crate::protocol::head::{HeadError, NotSingle, Request, elements, is_token};
+
+/// What a server accepts in an opening handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerPolicy {
+    /// The subprotocols the server speaks, in its order of preference.
+    pub subprotocols: Vec<String>,
+    /// Which Origins may connect.
+    pub origins: OriginPolicy,
+}
+
+impl ServerPolicy {
+    /// Checks subprotocols and origins.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], naming the value that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        check_subprotocols(&self.subprotocols)?;
+        let OriginPolicy::List(origins) = &self.origins else {
+            return Ok(());
+        };
+        for origin in origins {
+            if origin != "null" && split_origin(origin.as_bytes()).is_none() {
+                return Err(Error::invalid(format!(
+                    "origin {origin:?} is not scheme://host or scheme://host:port"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a valid request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A WebSocket.
+    Upgrade(Upgrade),
+    /// Plain HTTP: nothing in the request speaks of WebSocket.
+    Http,
+}
+
+/// A request that the server refuses: the response to send, and the error to report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the client is told.
+    pub response: Response,
+    /// What the server is told.
+    pub error: Error,
+}
+
+impl Refusal {
+    fn new(status: u16, kind: ErrorKind, detail: String) -> Self {
+        Self { response: Response::text(status, &detail), error: Error::new(kind, detail) }
+    }
+
+    fn bad(detail: impl Into<String>) -> Self {
+        Self::new(400, ErrorKind::Handshake, detail.into())
+    }
+
+    fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.response.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The refusal of a head that cannot be read.
+    pub fn unreadable(error: &HeadError) -> Self {
+        match error {
+            HeadError::Malformed(why) => Self::bad(*why),
+            // RFC 6585 §5.
+            HeadError::TooManyBytes { .. } | HeadError::TooManyHeaders { .. } => {
+                Self::new(431, ErrorKind::HandshakeTooLarge, error.to_string())
+            }
+        }
+    }
+
+    /// The refusal of a request that did not arrive in time.
+    pub fn timeout() -> Self {
+        Self::new(408, ErrorKind::HandshakeTimeout, "the request did not arrive within handshake_timeout".into())
+    }
+
+    /// The refusal of a request that the application did not answer in time.
+    pub fn unanswered() -> Self {
+        Self::new(
+            503,
+            ErrorKind::HandshakeTimeout,
+            "the application did not answer the request within hold_timeout".into(),
+        )
+    }
+
+    /// The refusal of a request that is pending while the server stops.
+    pub fn stopping() -> Self {
+        Self::new(503, ErrorKind::Stopped, "the server is stopping".into())
+    }
+}
+
+/// Judges a request: what it asks for, or why it is refused.
+///
+/// # Errors
+/// The refusal, ready to be sent.
+pub fn examine(request: &Request<'_>, policy: &ServerPolicy) -> Result<Asked, Refusal> {
+    let host = check_framing(request)?;
+    if !speaks_of_websocket(request) {
+        return Ok(Asked::Http);
+    }
+    // RFC 6455 §4.1: "The method of the request MUST be GET, and the HTTP version MUST be at
+    // least 1.1."
+    if request.method != "GET" {
+        let detail = format!("the method of an opening handshake is GET, not {}", request.method);
+        return Err(Refusal::new(405, ErrorKind::Handshake, detail).with_header("Allow", "GET"));
+    }
+    if request.minor_version == 0 {
+        return Err(Refusal::bad(
+            "the opening handshake came as HTTP/1.0; it needs HTTP/1.1 (a proxy in between has to speak 1.1 upstream)",
+        ));
+    }
+    check_tokens(request)?;
+    check_version(request)?;
+    let key = check_key(request)?;
+    check_origin(request, host, &policy.origins)?;
+    let offered = check_offer(request)?;
+    let preferred = policy.subprotocols.iter().find(|name| offered.contains(name)).cloned();
+    Ok(Asked::Upgrade(Upgrade { accept: accept_value(key), offered, preferred }))
+}
+
+/// The rules that hold for every request: one Host (RFC 9112 §3.2), a target this server can mean,
+/// and no body, which could otherwise be taken for frames.
+fn check_framing<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
+    let host = match request.headers.single("host") {
+        Ok(host) => host,
+        Err(NotSingle::Missing) if request.minor_version == 0 => b"",
+        Err(NotSingle::Missing) => return Err(Refusal::bad("the Host header is missing")),
+        Err(NotSingle::Repeated) => return Err(Refusal::bad("there is more than one Host header")),
+    };
+    if !host.is_empty() && split_authority(host).is_none() {
+        return Err(Refusal::bad("the Host header is not host or host:port"));
+    }
+    let target = request.target;
+    let absolute = ["http://", "https://", "ws://", "wss://"]
+        .iter()
+        .any(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    if !(target.starts_with('/') || absolute) || target.contains('#') {
+        return Err(Refusal::bad("the request target is neither a path nor a URL without fragment"));
+    }
+    if request.headers.get("transfer-encoding").is_some() {
+        return Err(Refusal::bad("the request has a Transfer-Encoding; wsabi reads no request bodies"));
+    }
+    for length in request.headers.all("content-length") {
+        if length != b"0" {
+            let detail = "the request has a body; wsabi reads no request bodies".to_owned();
+            let status = if length.iter().all(u8::is_ascii_digit) && !length.is_empty() { 413 } else { 400 };
+            return Err(Refusal::new(status, ErrorKind::Handshake, detail));
+        }
+    }
+    Ok(host)
+}
+
+fn speaks_of_websocket(request: &Request<'_>) -> bool {
+    request.headers.lists("upgrade", "websocket")
+        || request.headers.iter().any(|(name, _)| {
+            name.get(..14).is_some_and(|start| start.eq_ignore_ascii_case("sec-websocket-"))
+        })
+}
+
+/// RFC 6455 §4.2.1 items 3 and 4.
+fn check_tokens(request: &Request<'_>) -> Result<(), Refusal> {
+    for (name, token) in [("Upgrade", "websocket"), ("Connection", "Upgrade")] {
+        if request.headers.lists(name, token) {
+            continue;
+        }
+        let problem = if request.headers.get(name).is_none() { "is missing" } else { "does not list it" };
+        return Err(Refusal::bad(format!(
+            "an opening handshake needs the header \"{name}: {token}\"; {name} {problem} (a proxy in between has to pass it on)"
+        )));
+    }
+    Ok(())
+}
+
+/// RFC 6455 §4.4: another version is answered with the one that is spoken.
+fn check_version(request: &Request<'_>) -> Result<(), Refusal> {
+    if request.headers.single("sec-websocket-version") == Ok(b"13") {
+        return Ok(());
+    }
+    Err(Refusal {
+        response: Response::upgrade_required("Sec-WebSocket-Version has to be 13"),
+        error: Error::new(ErrorKind::Handshake, "Sec-WebSocket-Version is missing or not 13"),
+    })
+}
+
+/// RFC 6455 §4.2.1 item 5.
+fn check_key<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
+    match request.headers.single("sec-websocket-key") {
+        Ok(key) if is_key(key) => Ok(key),
+        Ok(_) => Err(Refusal::bad("Sec-WebSocket-Key is not the base64 of 16 octets")),
+        Err(NotSingle::Missing) => Err(Refusal::bad("the Sec-WebSocket-Key header is missing")),
+        Err(NotSingle::Repeated) => Err(Refusal::bad("there is more than one Sec-WebSocket-Key header")),
+    }
+}
+
+/// RFC 6455 §4.2.1 item 8, with the grammar of §4.3: tokens, each once.
+fn check_offer(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
+    let mut offered: Vec<String> = Vec::new();
+    for element in request.headers.all("sec-websocket-protocol").flat_map(elements) {
+        let Some(name) = core::str::from_utf8(element).ok().filter(|name| is_token(name.as_bytes())) else {
+            return Err(Refusal::bad("Sec-WebSocket-Protocol has an element that is not a token"));
+        };
+        // Bounds the comparison below; nobody speaks so many.
+        if offered.len() == 64 {
+            return Err(Refusal::bad("Sec-WebSocket-Protocol has more than 64 elements"));
+        }
+        if offered.iter().any(|earlier| earlier == name) {
+            return Err(Refusal::bad(format!("Sec-WebSocket-Protocol lists {name} twice")));
+        }
+        offered.push(name.to_owned());
+    }
+    Ok(offered)
+}
+
+/// RFC 6455 §10.2: a server that is not for every page's scripts checks where they come from.
+fn check_origin(request: &Request<'_>, host: &[u8], policy: &OriginPolicy) -> Result<(), Refusal> {
+    let origin = match request.headers.single("origin") {
+        Ok(origin) => origin,
+        Err(NotSingle::Missing) => return Ok(()),
+        Err(NotSingle::Repeated) => return Err(Refusal::bad("there is more than one Origin header")),
+    };
+    let allowed = match policy {
+        OriginPolicy::Any => true,
+        OriginPolicy::List(list) => list.iter().any(|entry| entry.as_bytes().eq_ignore_ascii_case(origin)),
+        OriginPolicy::SameHost => is_same_host(origin, host),
+    };
+    if allowed {
+        return Ok(());
+    }
+    let expected = match policy {
+        OriginPolicy::List(_) => "is not in the server's list",
+        OriginPolicy::SameHost | OriginPolicy::Any => "is not the host of this server",
+    };
+    let detail = format!(
+        "Origin {:?} {expected} (Host {:?}); the server's origin policy decides: its option is origins",
+        String::from_utf8_lossy(origin),
+        String::from_utf8_lossy(host),
+    );
+    Err(Refusal::new(403, ErrorKind::Origin, detail))
+}
+
+fn is_same_host(origin: &[u8], host: &[u8]) -> bool {
+    let (Some((default_port, origin_host, origin_port)), Some((host, port))) =
+        (split_origin(origin), split_authority(host))
+    else {
+        return false;
+    };
+    // A Host without a port means the default of the scheme that the browser used, which only the
+    // Origin tells: TLS may end in front of this server.
+    origin_host.eq_ignore_ascii_case(host) && origin_port.or(default_port) == port.or(default_port)
+}
+
+/// The default port of the scheme, the host, and the port of an Origin.
+fn split_origin(origin: &[u8]) -> Option<(Option<u16>, &[u8], Option<u16>)> {
+    let colon = origin.windows(3).position(|window| window == b"://")?;
+    let (scheme, authority) = (&origin[..colon], &origin[colon + 3..]);
+    if !is_token(scheme) {
+        return None;
+    }
+    let default_port = match scheme.to_ascii_lowercase().as_slice() {
+        b"http" | b"ws" => Some(80),
+        b"https" | b"wss" => Some(443),
+        _ => None,
+    };
+    let (host, port) = split_authority(authority)?;
+    Some((default_port, host, port))
+}
+
+/// The host and the port of `host`, `host:port`, `[v6]` or `[v6]:port` (RFC 3986 §3.2, without
+/// userinfo).
+fn split_authority(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    let host_end = match authority.iter().position(|&octet| octet == b']') {
+        Some(bracket) if authority.first() == Some(&b'[') => bracket + 1,
+        Some(_) => return None,
+        None => authority.iter().position(|&octet| octet == b':').unwrap_or(authority.len()),
+    };
+    let (host, rest) = authority.split_at(host_end);
+    let valid = match host {
+        [b'[', address @ .., b']'] => {
+            core::str::from_utf8(address).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
+        }
+        _ => {
+            !host.is_empty()
+                && host.iter().all(|&octet| octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&octet))
+        }
+    };
+    let port = match rest {
+        [] | [b':'] => None,
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
+            Some(core::str::from_utf8(digits).ok()?.parse().ok()?)
+        }
+        _ => return None,
+    };
+    valid.then_some((host, port))
+}
+
+/// A valid request for a WebSocket, waiting for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    accept: AcceptValue,
+    offered: Vec<String>,
+    preferred: Option<String>,
+}
+
+/// Which subprotocol the response names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SubprotocolChoice {
+    /// The first of the server's list that the client offers, if any.
+    #[default]
+    Preferred,
+    /// None.
+    None,
+    /// This one, which the client must have offered.
+    Name(String),
+}
+
+/// How a request for a WebSocket is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// The subprotocol.
+    pub subprotocol: SubprotocolChoice,
+    /// Additional header fields of the response.
+    pub headers: ExtraHeaders,
+}
+
+/// The fields of a response that wsabi writes itself.
+const RESERVED: &[&str] = &["upgrade", "connection", "content-length", "transfer-encoding"];
+
+impl Upgrade {
+    /// Appends the 101 response to `out` and returns the subprotocol it names (RFC 6455 §4.2.2
+    /// step 5).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the subprotocol was not offered or a header field is not allowed;
+    /// then nothing is written.
+    pub fn accept(&self, accept: &Accept, out: &mut Vec<u8>) -> Result<Option<Box<str>>> {
+        check_headers(&accept.headers, RESERVED)?;
+        let subprotocol = match &accept.subprotocol {
+            SubprotocolChoice::Preferred => self.preferred.as_deref(),
+            SubprotocolChoice::None => None,
+            SubprotocolChoice::Name(name) if self.offered.contains(name) => Some(name.as_str()),
+            SubprotocolChoice::Name(name) => {
+                return Err(Error::invalid(format!(
+                    "subprotocol {name:?} is not among those the client offers: {:?}",
+                    self.offered
+                )));
+            }
+        };
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        );
+        out.extend_from_slice(&self.accept);
+        out.extend_from_slice(b"\r\n");
+        if let Some(name) = subprotocol {
+            write_header(out, "Sec-WebSocket-Protocol", name);
+        }
+        write_headers(out, &accept.headers);
+        out.extend_from_slice(b"\r\n");
+        Ok(subprotocol.map(Box::from))
+    }
+}
+
+/// An HTTP response that ends its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status code, 200 to 599.
+    pub status: u16,
+    /// Header fields, besides `Connection` and `Content-Length`, which are written by wsabi.
+    pub headers: ExtraHeaders,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// A response with a line of text as its body.
+    pub fn text(status: u16, text: &str) -> Self {
+        Self {
+            status,
+            headers: vec![("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned())],
+            body: format!("{text}\n").into_bytes(),
+        }
+    }
+
+    /// The response to a request that should have asked for a WebSocket (RFC 9110 §15.5.22, RFC
+    /// 6455 §4.4).
+    pub fn upgrade_required(text: &str) -> Self {
+        let mut response = Self::text(426, text);
+        response.headers.push(("Upgrade".to_owned(), "websocket".to_owned()));
+        response.headers.push(("Sec-WebSocket-Version".to_owned(), "13".to_owned()));
+        response
+    }
+
+    /// Checks a response that an application gives.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], naming what is wrong.
+    pub fn validate(&self) -> Result<()> {
+        if !(200..=599).contains(&self.status) {
+            return Err(Error::invalid(format!("status is {}; expected 200 to 599", self.status)));
+        }
+        check_headers(&self.headers, RESERVED)
+    }
+
+    /// Appends the response to `out`; `to_head` leaves the body out, as the answer to a HEAD
+    /// request has to (RFC 9110 §9.3.2).
+    pub fn encode(&self, to_head: bool, out: &mut Vec<u8>) {
+        let upgrade = self.headers.iter().any(|(name, _)| name == "Upgrade");
+        out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)).as_bytes());
+        write_headers(out, &self.headers);
+        // RFC 9110 §7.8: a sender of Upgrade also names it in Connection.
+        write_header(out, "Connection", if upgrade { "close, Upgrade" } else { "close" });
+        // RFC 9110 §8.6: no Content-Length in a 204.
+        if self.status != 204 {
+            write_header(out, "Content-Length", &self.body.len().to_string());
+        }
+        out.extend_from_slice(b"\r\n");
+        if !to_head && self.status != 204 && self.status != 304 {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}
+
+/// The reason phrase of the statuses in use; others have none, which RFC 9112 §4 allows.
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_host_is_host_and_effective_port() {
+        for (origin, host, same) in [
+            ("http://example.com", "example.com", true),
+            ("https://example.com", "example.com", true),
+            ("https://EXAMPLE.com", "example.COM:443", true),
+            ("http://example.com:80", "example.com", true),
+            ("http://example.com", "example.com:8080", false),
+            ("http://example.com:8080", "example.com:8080", true),
+            ("https://example.com", "example.com:80", false),
+            ("http://example.com.evil.org", "example.com", false),
+            ("http://[::1]:9000", "[::1]:9000", true),
+            ("null", "example.com", false),
+            ("http://", "example.com", false),
+            ("http://example.com/path", "example.com", false),
+            ("http://user@example.com", "example.com", false),
+            ("custom://example.com", "example.com", true),
+        ] {
+            assert_eq!(is_same_host(origin.as_bytes(), host.as_bytes()), same, "{origin} at {host}");
+        }
+    }
+
+    #[test]
+    fn responses_are_complete_and_end_the_connection() {
+        let mut out = Vec::new();
+        Response::upgrade_required("no").encode(false, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 426 Upgrade Required\r\nContent-Type: text/plain; charset=utf-8\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nConnection: close, Upgrade\r\nContent-Length: 3\r\n\r\nno\n"
+        );
+    }
+
+    #[test]
+    fn applications_cannot_inject_headers() {
+        for (name, value) in
+            [("X-A", "a\r\nb: c"), ("X A", "b"), ("", "b"), ("Connection", "x"), ("Sec-WebSocket-Extensions", "x"), ("X", "a\0")]
+        {
+            let response = Response { status: 403, headers: vec![(name.into(), value.into())], body: Vec::new() };
+            assert_eq!(response.validate().unwrap_err().kind(), ErrorKind::Invalid, "{name:?}: {value:?}");
+        }
+        for status in [0, 101, 199, 600] {
+            assert!(Response { status, headers: Vec::new(), body: Vec::new() }.validate().is_err());
+        }
+    }
+}

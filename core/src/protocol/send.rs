@@ -1,0 +1,254 @@
+//! The sending half of a connection: messages in, frames appended to an output (RFC 6455 §5, §6.1).
+//!
+//! Does not know: the receiving half, time, or where the output goes.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{MessageType, Role};
+use crate::protocol::close_code::CloseCode;
+use crate::protocol::frame::{MAX_CONTROL, Opcode, append_frame, append_header};
+use crate::protocol::mask::Random;
+use crate::protocol::utf8::Utf8;
+
+/// Longest reason of a Close frame: a control frame's payload less the code.
+pub const MAX_REASON: usize = MAX_CONTROL - 2;
+
+/// The sending half of a connection.
+#[derive(Debug)]
+pub struct Send {
+    role: Role,
+    /// Whether a Close frame was written, after which nothing else is (RFC 6455 §5.5.1).
+    closed: bool,
+    /// Whether earlier output still waits for the transport.
+    backlogged: bool,
+    /// The type of the message of which fragments were sent.
+    fragmented: Option<MessageType>,
+    utf8: Utf8,
+    /// The latest pong that waits for the transport.
+    pong: Option<Box<[u8]>>,
+}
+
+impl Send {
+    /// The half of an endpoint that is `role`.
+    pub fn new(role: Role) -> Self {
+        Self { role, closed: false, backlogged: false, fragmented: None, utf8: Utf8::default(), pong: None }
+    }
+
+    /// Whether a Close frame was written.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether frames are sent unmasked, so that a payload can be written as it is.
+    pub(crate) const fn is_plain(&self) -> bool {
+        matches!(self.role, Role::Server)
+    }
+
+    /// Appends a text message.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after Close, [`ErrorKind::State`] amid a fragmented message.
+    #[inline]
+    pub fn text(&mut self, text: &str, random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+        self.message(MessageType::Text, text.as_bytes(), random, out)
+    }
+
+    /// Appends a binary message.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text).
+    #[inline]
+    pub fn binary(&mut self, data: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+        self.message(MessageType::Binary, data, random, out)
+    }
+
+    /// Appends a message whose text, if it is one, is known to be UTF-8.
+    #[inline]
+    pub(crate) fn message(
+        &mut self,
+        message_type: MessageType,
+        payload: &[u8],
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.check_whole()?;
+        append_frame(out, true, message_type.into(), payload, self.key(random), );
+        Ok(())
+    }
+
+    /// Appends the header of a message whose payload the caller writes behind it, unmasked.
+    pub(crate) fn plain_header(&mut self, message_type: MessageType, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        debug_assert!(self.is_plain());
+        self.check_whole()?;
+        append_header(out, true, message_type.into(), len, None);
+        Ok(())
+    }
+
+    /// Appends a fragment of a message; `fin` marks the last one (RFC 6455 §5.4).
+    ///
+    /// Text may be cut within a character; it is checked as it goes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after Close, [`ErrorKind::State`] if the message has begun with
+    /// another type, [`ErrorKind::Invalid`] for text that is not UTF-8; then nothing is written.
+    pub fn fragment(
+        &mut self,
+        message_type: MessageType,
+        payload: &[u8],
+        fin: bool,
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.check_open()?;
+        let opcode = match self.fragmented {
+            None => message_type.into(),
+            Some(begun) if begun == message_type => Opcode::Continuation,
+            Some(begun) => {
+                return Err(Error::new(
+                    ErrorKind::State,
+                    format!("the fragmented message is {begun:?}; its fragments cannot be {message_type:?}"),
+                ));
+            }
+        };
+        if message_type == MessageType::Text {
+            let mut utf8 = if self.fragmented.is_some() { self.utf8 } else { Utf8::default() };
+            let valid = utf8.feed(payload).is_ok() && (!fin || utf8.is_complete());
+            if !valid {
+                return Err(Error::invalid("the text is not UTF-8"));
+            }
+            self.utf8 = utf8;
+        }
+        self.fragmented = if fin { None } else { Some(message_type) };
+        append_frame(out, fin, opcode, payload, self.key(random));
+        Ok(())
+    }
+
+    /// Appends a ping of at most 125 octets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after Close, [`ErrorKind::Invalid`] for a longer payload.
+    pub fn ping(&mut self, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+        self.control(Opcode::Ping, payload, random, out)
+    }
+
+    /// Appends an unsolicited pong of at most 125 octets.
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
+    pub fn pong(&mut self, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+        self.control(Opcode::Pong, payload, random, out)
+    }
+
+    /// Answers a ping: at once, or when earlier output is gone.
+    ///
+    /// RFC 6455 §5.5.3: of the pings that wait for an answer only the latest needs one. That is
+    /// what bounds the memory a flood of pings can take.
+    pub fn answer_ping(&mut self, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) {
+        if self.closed {
+        } else if self.backlogged {
+            self.pong = Some(Box::from(payload));
+        } else {
+            append_frame(out, true, Opcode::Pong, payload, self.key(random));
+        }
+    }
+
+    /// Tells whether output waits for the transport; a pong that waited goes to `out` when none
+    /// does.
+    pub fn set_backlogged(&mut self, backlogged: bool, random: &mut dyn Random, out: &mut Vec<u8>) {
+        self.backlogged = backlogged;
+        if !backlogged && let Some(payload) = self.pong.take() {
+            self.answer_ping(&payload, random, out);
+        }
+    }
+
+    /// Whether a pong waits for the transport.
+    pub(crate) const fn owes_pong(&self) -> bool {
+        self.pong.is_some()
+    }
+
+    /// Appends a Close frame, the last frame of this side.
+    pub(crate) fn close(
+        &mut self,
+        code: Option<CloseCode>,
+        reason: &str,
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) {
+        debug_assert!(!self.closed && reason.len() <= MAX_REASON);
+        let mut payload = [0; MAX_CONTROL];
+        let mut len = 0;
+        if let Some(code) = code.filter(|&code| code != CloseCode::NO_STATUS) {
+            payload[..2].copy_from_slice(&code.as_u16().to_be_bytes());
+            payload[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
+            len = 2 + reason.len();
+        }
+        append_frame(out, true, Opcode::Close, &payload[..len], self.key(random));
+        self.closed = true;
+        self.pong = None;
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+        self.check_open()?;
+        if payload.len() > MAX_CONTROL {
+            return Err(Error::invalid(format!(
+                "the payload of a ping or pong has {} bytes; expected at most {MAX_CONTROL}",
+                payload.len()
+            )));
+        }
+        append_frame(out, true, opcode, payload, self.key(random));
+        Ok(())
+    }
+
+    #[inline]
+    fn check_whole(&self) -> Result<()> {
+        if self.closed || self.fragmented.is_some() {
+            return Err(self.refuse_whole());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refuse_whole(&self) -> Error {
+        if self.closed {
+            return Error::closed();
+        }
+        Error::new(ErrorKind::State, "a fragmented message is not finished; send its last fragment first")
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    /// RFC 6455 §5.3: a client takes a fresh key for each frame, a server none.
+    #[inline]
+    fn key(&self, random: &mut dyn Random) -> Option<[u8; 4]> {
+        match self.role {
+            Role::Client => Some(random.masking_key()),
+            Role::Server => None,
+        }
+    }
+}
+
+/// Checks what an application wants to close with, before anything is written.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`], naming the code or the length.
+pub fn check_close(code: Option<u16>, reason: &str) -> Result<Option<CloseCode>> {
+    if reason.len() > MAX_REASON {
+        return Err(Error::invalid(format!(
+            "the close reason has {} bytes; expected at most {MAX_REASON}",
+            reason.len()
+        )));
+    }
+    let Some(number) = code else {
+        if !reason.is_empty() {
+            return Err(Error::invalid("a close reason needs a code"));
+        }
+        return Ok(None);
+    };
+    match CloseCode::from_wire(number) {
+        Some(code) => Ok(Some(code)),
+        None => Err(Error::invalid(format!(
+            "close code {number} may not be sent; expected 1000 to 1003, 1007 to 1014, or 3000 to 4999"
+        ))),
+    }
+}
