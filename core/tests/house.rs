@@ -111,7 +111,15 @@ fn inspect(sources: &[Source]) -> (Vec<String>, Vec<String>) {
 }
 
 fn imports(sources: &[Source], problems: &mut Vec<String>) {
-    let rooms: BTreeSet<String> = sources.iter().filter_map(Source::module).collect();
+    let planned = FLOORS
+        .iter()
+        .flat_map(|entries| entries.split(' '))
+        .map(str::to_owned);
+    let rooms: BTreeSet<String> = sources
+        .iter()
+        .filter_map(Source::module)
+        .chain(planned)
+        .collect();
     let mut graph = BTreeMap::new();
     for (source, room) in sources.iter().filter_map(|s| Some((s, s.module()?))) {
         let roof = ROOFS.contains(&room.as_str());
@@ -195,7 +203,7 @@ fn wrong(room: &str, target: &str) -> Option<String> {
         |&&(a, b): &&(&str, &str)| is(room, a) && is(target, b) || is(room, b) && is(target, a);
     if ROOFS.contains(&target) {
         Some("a re-export; import it from its own room".to_owned())
-    } else if floor(target) > floor(room) {
+    } else if floor(room).is_some_and(|own| floor(target) > Some(own)) {
         Some(format!("`{target}` is on a higher floor than `{room}`"))
     } else {
         let strangers = STRANGERS.iter().find(meet);

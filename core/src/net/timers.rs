@@ -68,7 +68,12 @@ impl Timers {
         debug_assert!(key != NONE, "keys are dense");
         let index = key as usize;
         if index >= self.nodes.len() {
-            let empty = Node { at: 0, next: NONE, previous: NONE, list: UNSET };
+            let empty = Node {
+                at: 0,
+                next: NONE,
+                previous: NONE,
+                list: UNSET,
+            };
             self.nodes.resize(index + 1, empty);
         }
         let at = at.as_millis();
@@ -93,8 +98,11 @@ impl Timers {
     /// Never later than the earliest deadline (one that was past when it was set counts as the time of
     /// the last call of `expired`), and earlier only where keys have to be sorted into a lower level.
     pub(crate) fn next(&self) -> Option<Time> {
-        let start =
-            if self.heads[usize::from(HELD)] == NONE { self.first()?.1 } else { self.elapsed };
+        let start = if self.heads[usize::from(HELD)] == NONE {
+            self.first()?.1
+        } else {
+            self.elapsed
+        };
         Some(Time::from_millis(start))
     }
 
@@ -180,7 +188,12 @@ impl Timers {
 
     /// Takes `key` out of its list, if it is in one.
     fn unlink(&mut self, key: u32) {
-        let Node { next, previous, list, .. } = self.nodes[key as usize];
+        let Node {
+            next,
+            previous,
+            list,
+            ..
+        } = self.nodes[key as usize];
         if list == UNSET {
             return;
         }
@@ -200,7 +213,11 @@ impl Timers {
         self.heads[list] = key;
         if let Some(slots) = self.occupied.get_mut(list / SLOTS) {
             let bit = 1 << (list % SLOTS);
-            *slots = if key == NONE { *slots & !bit } else { *slots | bit };
+            *slots = if key == NONE {
+                *slots & !bit
+            } else {
+                *slots | bit
+            };
         }
     }
 }
@@ -298,15 +315,16 @@ mod tests {
 
     #[test]
     fn extreme_times_have_their_place() {
-        let mut timers = Timers::new(ms(u64::MAX - 1000));
-        timers.set(0, ms(u64::MAX));
-        timers.set(1, ms(u64::MAX - 1));
-        assert_eq!(all_expired(&mut timers, u64::MAX - 1), [1]);
-        assert_eq!(all_expired(&mut timers, u64::MAX), [0]);
-        let mut timers = Timers::new(ms(0));
-        timers.set(0, ms(u64::MAX));
-        assert_eq!(all_expired(&mut timers, u64::MAX - 1), []);
-        assert_eq!(all_expired(&mut timers, u64::MAX), [0]);
+        let last = ms(u64::MAX).as_millis();
+        for start in [0, last - 1000] {
+            let mut timers = Timers::new(ms(start));
+            timers.set(0, ms(last));
+            timers.set(1, ms(last - 1));
+            assert_eq!(all_expired(&mut timers, last - 2), []);
+            assert_eq!(all_expired(&mut timers, last - 1), [1]);
+            assert_eq!(timers.next(), Some(ms(last)));
+            assert_eq!(all_expired(&mut timers, last), [0]);
+        }
     }
 
     #[test]
@@ -324,7 +342,19 @@ mod tests {
     #[test]
     fn following_next_reaches_any_deadline_in_few_steps() {
         for start in [0, 1, 63, 64, 4095, 262_143, (1 << 36) - 1, 123_456_789_012] {
-            for distance in [0, 1, 63, 64, 65, 4096, 20_000, DAY, 30 * DAY, 10_000 * DAY, 1 << 60] {
+            for distance in [
+                0,
+                1,
+                63,
+                64,
+                65,
+                4096,
+                20_000,
+                DAY,
+                30 * DAY,
+                10_000 * DAY,
+                1 << 60,
+            ] {
                 let (mut timers, at) = (Timers::new(ms(start)), start + distance);
                 timers.set(0, ms(at));
                 let mut steps = 0;
@@ -372,7 +402,11 @@ mod tests {
             let key = self.random.below(300) as u32;
             let distance = self.random.distance();
             let past = self.random.below(10) == 0;
-            let at = if past { self.now.saturating_sub(distance) } else { self.now + distance };
+            let at = if past {
+                self.now.saturating_sub(distance)
+            } else {
+                self.now + distance
+            };
             self.timers.set(key, ms(at));
             self.model.insert(key, at);
             key
@@ -389,8 +423,15 @@ mod tests {
             let mut held: Vec<u32> = Vec::new();
             while let Some(key) = self.timers.expired(ms(self.now)) {
                 let at = self.model.remove(&key).expect("it has a deadline");
-                assert!(at <= self.now, "{key} expired at {} instead of {at}", self.now);
-                assert!(!held.contains(&key), "{key} expired in the series that set it");
+                assert!(
+                    at <= self.now,
+                    "{key} expired at {} instead of {at}",
+                    self.now
+                );
+                assert!(
+                    !held.contains(&key),
+                    "{key} expired in the series that set it"
+                );
                 if self.random.below(3) == 0 {
                     let key = self.set();
                     held.retain(|&other| other != key);
@@ -404,18 +445,29 @@ mod tests {
                 }
             }
             let mut late = self.model.iter().filter(|&(_, &at)| at <= self.now);
-            assert!(late.all(|(key, _)| held.contains(key)), "a deadline was missed");
+            assert!(
+                late.all(|(key, _)| held.contains(key)),
+                "a deadline was missed"
+            );
         }
 
         fn compare_next(&self) {
-            let earliest = self.model.values().min().map(|&at| at.max(self.timers.seen));
+            let earliest = self
+                .model
+                .values()
+                .min()
+                .map(|&at| at.max(self.timers.seen));
             let next = self.timers.next().map(Time::as_millis);
             assert_eq!(next.is_some(), earliest.is_some());
             assert!(next <= earliest, "{next:?} is later than {earliest:?}");
             assert!(next.is_none_or(|next| next >= self.timers.elapsed));
             if next != earliest {
                 let boundary = next.unwrap();
-                assert_eq!(boundary % SLOTS as u64, 0, "early but at a boundary of levels");
+                assert_eq!(
+                    boundary % SLOTS as u64,
+                    0,
+                    "early but at a boundary of levels"
+                );
             }
         }
     }
@@ -425,15 +477,22 @@ mod tests {
         for seed in [1, 0x9e37_79b9_7f4a_7c15, 0xdead_beef] {
             let now = 1_000_000;
             let timers = Timers::new(ms(now));
-            let mut pair = Pair { timers, model: BTreeMap::new(), random: Random(seed), now };
+            let mut pair = Pair {
+                timers,
+                model: BTreeMap::new(),
+                random: Random(seed),
+                now,
+            };
             for _ in 0..100_000 {
                 match pair.random.below(10) {
                     0..=4 => drop(pair.set()),
                     5 | 6 => drop(pair.cancel()),
                     7 => {
                         // As a loop does it: straight to the announced time.
-                        pair.now =
-                            pair.timers.next().map_or(pair.now, |at| at.as_millis().max(pair.now));
+                        pair.now = pair
+                            .timers
+                            .next()
+                            .map_or(pair.now, |at| at.as_millis().max(pair.now));
                         pair.pop_all();
                     }
                     _ => {

@@ -4,7 +4,7 @@
 //!
 //! Does not know: sockets, or what the timer and the wake-ups are for.
 
-use super::{Interest, MAX_EVENTS, Ready, TIMER, WAKE, monotonic};
+use super::readiness::{Interest, MAX_EVENTS, Ready, TIMER, WAKE, monotonic};
 use crate::time::Time;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -36,11 +36,24 @@ impl Poller {
             epoll,
             timer: File::from(timer),
             deadline: None,
-            wake: Arc::new(Wake { event: File::from(wake), pending: AtomicBool::new(false) }),
+            wake: Arc::new(Wake {
+                event: File::from(wake),
+                pending: AtomicBool::new(false),
+            }),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; MAX_EVENTS].into_boxed_slice(),
         };
-        poller.control(libc::EPOLL_CTL_ADD, poller.timer.as_raw_fd(), TIMER, Interest::READ)?;
-        poller.control(libc::EPOLL_CTL_ADD, poller.wake.event.as_raw_fd(), WAKE, Interest::READ)?;
+        poller.control(
+            libc::EPOLL_CTL_ADD,
+            poller.timer.as_raw_fd(),
+            TIMER,
+            Interest::READ,
+        )?;
+        poller.control(
+            libc::EPOLL_CTL_ADD,
+            poller.wake.event.as_raw_fd(),
+            WAKE,
+            Interest::READ,
+        )?;
         Ok(poller)
     }
 
@@ -57,7 +70,10 @@ impl Poller {
     /// Watches `fd`, which is not watched yet, until it is removed; to be done before it is closed.
     pub(crate) fn add(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
         if token >= TIMER {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a token of the poller's own"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a token of the poller's own",
+            ));
         }
         self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
@@ -88,7 +104,12 @@ impl Poller {
         let (events, timeout) = (self.events.as_mut_ptr(), milliseconds(timeout));
         // SAFETY: `events` has room for MAX_EVENTS entries, and nothing else uses it meanwhile.
         let count = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events, MAX_EVENTS as libc::c_int, timeout)
+            libc::epoll_wait(
+                self.epoll.as_raw_fd(),
+                events,
+                MAX_EVENTS as libc::c_int,
+                timeout,
+            )
         };
         let Ok(count) = usize::try_from(count) else {
             let error = io::Error::last_os_error();
@@ -117,12 +138,23 @@ impl Poller {
         if self.deadline == at {
             return Ok(());
         }
-        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let setting = libc::itimerspec { it_interval: never, it_value: at.map_or(never, absolute) };
+        let never = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let setting = libc::itimerspec {
+            it_interval: never,
+            it_value: at.map_or(never, absolute),
+        };
         let timer = self.timer.as_raw_fd();
         // SAFETY: `setting` is valid for reads during the call; the null pointer asks for no old value.
         let result = unsafe {
-            libc::timerfd_settime(timer, libc::TFD_TIMER_ABSTIME, &setting, std::ptr::null_mut())
+            libc::timerfd_settime(
+                timer,
+                libc::TFD_TIMER_ABSTIME,
+                &setting,
+                std::ptr::null_mut(),
+            )
         };
         if result < 0 {
             return Err(io::Error::last_os_error());
@@ -235,6 +267,10 @@ fn absolute(at: Time) -> libc::timespec {
     libc::timespec {
         tv_sec: libc::time_t::try_from(ms / 1000).unwrap_or(libc::time_t::MAX),
         // Zero as a whole would disarm the timer.
-        tv_nsec: if ms == 0 { 1 } else { (ms % 1000 * 1_000_000) as libc::c_long },
+        tv_nsec: if ms == 0 {
+            1
+        } else {
+            (ms % 1000 * 1_000_000) as libc::c_long
+        },
     }
 }

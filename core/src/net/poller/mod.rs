@@ -6,7 +6,8 @@
 //!
 //! Does not know: what a token stands for, or what is read and written when a socket is ready.
 
-use crate::time::Time;
+mod readiness;
+pub(crate) use readiness::{Interest, Ready};
 
 #[cfg(all(target_os = "linux", not(wsabi_mio)))]
 mod epoll;
@@ -18,52 +19,11 @@ mod portable;
 #[cfg(any(not(target_os = "linux"), wsabi_mio))]
 pub(crate) use portable::{Poller, Waker};
 
-/// How many entries one wait delivers at most; more are left for the next.
-const MAX_EVENTS: usize = 1024;
-/// The token of the poller's own wake-up.
-const WAKE: u64 = u64::MAX;
-/// The token of the poller's own timer.
-const TIMER: u64 = u64::MAX - 1;
-
-/// The directions in which a descriptor is watched.
-///
-/// A hang-up is reported whatever the interest, also for [`Interest::NONE`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Interest {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-}
-
-impl Interest {
-    pub(crate) const NONE: Self = Self { readable: false, writable: false };
-    pub(crate) const READ: Self = Self { readable: true, writable: false };
-    pub(crate) const WRITE: Self = Self { readable: false, writable: true };
-    pub(crate) const BOTH: Self = Self { readable: true, writable: true };
-}
-
-/// What a descriptor is ready for, among what is of interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ready {
-    pub(crate) token: u64,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// Both directions have ended, or the socket has an error; directions of interest are then ready too.
-    /// Reported again by every wait until the descriptor is removed.
-    pub(crate) hangup: bool,
-}
-
-/// The system's monotonic clock, rounded down to a millisecond: no deadline looks reached before it is.
-fn monotonic() -> Time {
-    let mut clock = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `clock` is valid for writes for the length of the call.
-    // The call cannot fail: the clock exists on every system that has this function.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut clock) };
-    Time::from_millis(clock.tv_sec as u64 * 1000 + clock.tv_nsec as u64 / 1_000_000)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::readiness::{MAX_EVENTS, TIMER, WAKE};
     use super::*;
+    use crate::time::Time;
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::{AsRawFd, RawFd};
@@ -83,11 +43,16 @@ mod tests {
 
     impl Watch {
         fn new() -> Self {
-            Self { poller: Poller::new().unwrap(), ready: Vec::new() }
+            Self {
+                poller: Poller::new().unwrap(),
+                ready: Vec::new(),
+            }
         }
 
         fn add(&mut self, socket: &impl AsRawFd, token: u64, interest: Interest) {
-            self.poller.add(socket.as_raw_fd(), token, interest).unwrap();
+            self.poller
+                .add(socket.as_raw_fd(), token, interest)
+                .unwrap();
         }
 
         fn wait(&mut self, timeout: Option<Duration>) -> &[Ready] {
@@ -104,7 +69,11 @@ mod tests {
         fn until(&mut self, wanted: impl Fn(&Ready) -> bool) -> Ready {
             let deadline = Poller::now().after(PATIENCE);
             while Poller::now() < deadline {
-                let found = self.wait(Some(PATIENCE)).iter().find(|ready| wanted(ready)).copied();
+                let found = self
+                    .wait(Some(PATIENCE))
+                    .iter()
+                    .find(|ready| wanted(ready))
+                    .copied();
                 if let Some(ready) = found {
                     return ready;
                 }
@@ -134,7 +103,11 @@ mod tests {
     }
 
     fn poll_readable(fd: RawFd, timeout: Duration) -> bool {
-        let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut entry = libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
         // SAFETY: one valid entry, for the length of the call.
         let count = unsafe { libc::poll(&mut entry, 1, timeout.as_millis() as libc::c_int) };
         assert!(count >= 0, "poll(2) failed");
@@ -143,14 +116,20 @@ mod tests {
 
     /// Raises the limit of open descriptors where it is lower.
     fn allow_descriptors(count: usize) {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         // SAFETY: `limit` is valid for the length of the calls.
         let result = unsafe {
             libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
             limit.rlim_cur = limit.rlim_cur.max(count as libc::rlim_t);
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit)
         };
-        assert_eq!(result, 0, "this test needs {count} descriptors: raise the hard limit");
+        assert_eq!(
+            result, 0,
+            "this test needs {count} descriptors: raise the hard limit"
+        );
     }
 
     fn pair() -> (UnixStream, UnixStream) {
@@ -159,8 +138,18 @@ mod tests {
         (near, far)
     }
 
-    const READABLE: Ready = Ready { token: 7, readable: true, writable: false, hangup: false };
-    const WRITABLE: Ready = Ready { token: 7, readable: false, writable: true, hangup: false };
+    const READABLE: Ready = Ready {
+        token: 7,
+        readable: true,
+        writable: false,
+        hangup: false,
+    };
+    const WRITABLE: Ready = Ready {
+        token: 7,
+        readable: false,
+        writable: true,
+        hangup: false,
+    };
 
     #[test]
     fn reports_a_level_and_not_an_edge() {
@@ -185,14 +174,34 @@ mod tests {
         watch.add(&near, 7, Interest::NONE);
         far.write_all(b"unread").unwrap();
         assert_eq!(watch.look(), []);
-        watch.poller.modify(near.as_raw_fd(), 7, Interest::READ).unwrap();
+        watch
+            .poller
+            .modify(near.as_raw_fd(), 7, Interest::READ)
+            .unwrap();
         assert_eq!(watch.until(|_| true), READABLE);
-        watch.poller.modify(near.as_raw_fd(), 7, Interest::NONE).unwrap();
+        watch
+            .poller
+            .modify(near.as_raw_fd(), 7, Interest::NONE)
+            .unwrap();
         assert_eq!(watch.look(), []);
-        watch.poller.modify(near.as_raw_fd(), 9, Interest::BOTH).unwrap();
+        watch
+            .poller
+            .modify(near.as_raw_fd(), 9, Interest::BOTH)
+            .unwrap();
         let both = watch.until(|ready| ready.readable && ready.writable);
-        assert_eq!(both, Ready { token: 9, readable: true, writable: true, hangup: false });
-        watch.poller.modify(near.as_raw_fd(), 7, Interest::WRITE).unwrap();
+        assert_eq!(
+            both,
+            Ready {
+                token: 9,
+                readable: true,
+                writable: true,
+                hangup: false
+            }
+        );
+        watch
+            .poller
+            .modify(near.as_raw_fd(), 7, Interest::WRITE)
+            .unwrap();
         assert_eq!(watch.look(), [WRITABLE]);
     }
 
@@ -222,7 +231,12 @@ mod tests {
             let (mut watch, (near, far)) = (Watch::new(), pair());
             watch.add(&near, 7, interest);
             drop(far);
-            let wanted = Ready { token: 7, readable, writable, hangup: true };
+            let wanted = Ready {
+                token: 7,
+                readable,
+                writable,
+                hangup: true,
+            };
             assert_eq!(watch.until(|ready| ready.hangup), wanted);
             assert_eq!(watch.look(), [wanted], "it stays");
             watch.poller.remove(near.as_raw_fd());
@@ -238,17 +252,34 @@ mod tests {
         let (far, _) = listener.accept().unwrap();
         let mut watch = Watch::new();
         watch.add(&near, 1, Interest::BOTH);
-        socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&far)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
         drop((far, listener));
         let reset = watch.until(|ready| ready.hangup);
-        assert_eq!(reset, Ready { token: 1, readable: true, writable: true, hangup: true });
+        assert_eq!(
+            reset,
+            Ready {
+                token: 1,
+                readable: true,
+                writable: true,
+                hangup: true
+            }
+        );
         watch.poller.remove(near.as_raw_fd());
 
-        let refused =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let new_socket = || {
+            let stream = socket2::Type::STREAM;
+            socket2::Socket::new(socket2::Domain::IPV4, stream, None).unwrap()
+        };
+        // Bound, so that nobody else gets the port, but not listening.
+        let deaf = new_socket();
+        deaf.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let refused = new_socket();
         refused.set_nonblocking(true).unwrap();
-        // Nobody listens there any more; the answer may come at once or later.
-        let _ = refused.connect(&address.into());
+        // The answer may come at once or later.
+        let _ = refused.connect(&deaf.local_addr().unwrap());
         watch.add(&refused, 2, Interest::WRITE);
         let refused = watch.until(|ready| ready.token == 2 && ready.hangup);
         assert!(refused.writable && !refused.readable);
@@ -272,10 +303,27 @@ mod tests {
         watch.poller.remove(near.as_raw_fd());
         watch.poller.remove(near.as_raw_fd());
         assert_eq!(watch.look(), []);
-        assert!(watch.poller.modify(near.as_raw_fd(), 7, Interest::READ).is_err());
+        assert!(
+            watch
+                .poller
+                .modify(near.as_raw_fd(), 7, Interest::READ)
+                .is_err()
+        );
         watch.add(&near, 8, Interest::READ);
-        assert_eq!(watch.until(|_| true), Ready { token: 8, ..READABLE });
-        assert_eq!(watch.look(), [Ready { token: 8, ..READABLE }]);
+        assert_eq!(
+            watch.until(|_| true),
+            Ready {
+                token: 8,
+                ..READABLE
+            }
+        );
+        assert_eq!(
+            watch.look(),
+            [Ready {
+                token: 8,
+                ..READABLE
+            }]
+        );
     }
 
     #[test]
@@ -286,7 +334,9 @@ mod tests {
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
         }
         assert!(poller.add(-1, 1, Interest::READ).is_err());
-        poller.add(near.as_raw_fd(), TIMER - 1, Interest::READ).unwrap();
+        poller
+            .add(near.as_raw_fd(), TIMER - 1, Interest::READ)
+            .unwrap();
     }
 
     #[test]
@@ -304,7 +354,9 @@ mod tests {
         for _ in 0..4 {
             let ready = watch.look();
             assert!(ready.len() <= MAX_EVENTS);
-            ready.iter().for_each(|ready| seen[ready.token as usize] = true);
+            ready
+                .iter()
+                .for_each(|ready| seen[ready.token as usize] = true);
         }
         assert!(seen.iter().all(|&seen| seen));
     }
@@ -323,9 +375,11 @@ mod tests {
     #[test]
     fn the_timer_ends_a_wait_once_and_not_before_its_time() {
         let mut watch = Watch::new();
-        for at in
-            [Poller::now().after(Duration::from_millis(30)), Poller::now(), Time::from_millis(0)]
-        {
+        for at in [
+            Poller::now().after(Duration::from_millis(30)),
+            Poller::now(),
+            Time::from_millis(0),
+        ] {
             watch.poller.set_timer(Some(at)).unwrap();
             while Poller::now() < at {
                 assert_eq!(watch.wait(None), []);
@@ -342,7 +396,10 @@ mod tests {
     fn a_timer_far_ahead_or_taken_back_does_not_fire() {
         let mut watch = Watch::new();
         let waker = watch.poller.waker();
-        for at in [Time::from_millis(u64::MAX), Poller::now().after(Duration::from_secs(86_400))] {
+        for at in [
+            Time::from_millis(u64::MAX),
+            Poller::now().after(Duration::from_secs(86_400)),
+        ] {
             watch.poller.set_timer(Some(at)).unwrap();
             assert_ne!(watch.is_readable(), Some(true));
             waker.wake();

@@ -6,7 +6,7 @@
 //!
 //! Does not know: sockets, or what the timer and the wake-ups are for.
 
-use super::{Interest, MAX_EVENTS, Ready, TIMER, WAKE, monotonic};
+use super::readiness::{Interest, MAX_EVENTS, Ready, TIMER, WAKE, monotonic};
 use crate::time::Time;
 use mio::unix::SourceFd;
 use std::collections::{HashMap, VecDeque};
@@ -58,7 +58,12 @@ impl Watched {
         let hangup = self.hangup();
         let readable = self.interest.readable && (self.ready.readable || hangup);
         let writable = self.interest.writable && (self.ready.writable || hangup);
-        let ready = Ready { token: self.token, readable, writable, hangup };
+        let ready = Ready {
+            token: self.token,
+            readable,
+            writable,
+            hangup,
+        };
         (readable || writable || hangup).then_some(ready)
     }
 
@@ -100,11 +105,16 @@ impl Poller {
     /// Watches `fd`, which is not watched yet, until it is removed; to be done before it is closed.
     pub(crate) fn add(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
         if token >= TIMER {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a token of the poller's own"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a token of the poller's own",
+            ));
         }
         // mio cannot watch for hang-ups alone.
         let registered = directions(interest).unwrap_or(mio::Interest::READABLE);
-        self.poll.registry().register(&mut SourceFd(&fd), mio::Token(fd as usize), registered)?;
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), mio::Token(fd as usize), registered)?;
         self.serial += 1;
         let watched = Watched {
             token,
@@ -131,7 +141,9 @@ impl Poller {
             && watched.registered | wanted != watched.registered
         {
             let all = watched.registered | wanted;
-            self.poll.registry().reregister(&mut SourceFd(&fd), mio::Token(fd as usize), all)?;
+            self.poll
+                .registry()
+                .reregister(&mut SourceFd(&fd), mio::Token(fd as usize), all)?;
             watched.registered = all;
         }
         if watched.token != token {
@@ -166,14 +178,21 @@ impl Poller {
     ) -> io::Result<()> {
         ready.clear();
         self.forget_blocked();
-        let timeout =
-            if self.queue.is_empty() { self.until_deadline(timeout) } else { Some(Duration::ZERO) };
+        let timeout = if self.queue.is_empty() {
+            self.until_deadline(timeout)
+        } else {
+            Some(Duration::ZERO)
+        };
         if let Err(error) = self.poll.poll(&mut self.events, timeout) {
             let interrupted = error.kind() == io::ErrorKind::Interrupted;
             return if interrupted { Ok(()) } else { Err(error) };
         }
         let mut changed = Vec::new();
-        for event in self.events.iter().filter(|event| event.token() != WAKE_TOKEN) {
+        for event in self
+            .events
+            .iter()
+            .filter(|event| event.token() != WAKE_TOKEN)
+        {
             let fd = event.token().0 as RawFd;
             if let Some(watched) = self.watched.get_mut(&fd) {
                 watched.note(event);
@@ -192,7 +211,10 @@ impl Poller {
 
     /// Hears that the caller met `EAGAIN` in these directions: they are not ready until mio says so again.
     pub(crate) fn blocked(&mut self, token: u64, interest: Interest) {
-        let watched = self.descriptors.get(&token).and_then(|fd| self.watched.get_mut(fd));
+        let watched = self
+            .descriptors
+            .get(&token)
+            .and_then(|fd| self.watched.get_mut(fd));
         if let Some(watched) = watched {
             watched.ready.readable &= !interest.readable;
             watched.ready.writable &= !interest.writable;
@@ -230,7 +252,9 @@ impl Poller {
     fn forget_blocked(&mut self) {
         let watched = &mut self.watched;
         self.queue.retain(|(fd, serial)| {
-            let Some(watched) = watched.get_mut(fd).filter(|watched| watched.serial == *serial)
+            let Some(watched) = watched
+                .get_mut(fd)
+                .filter(|watched| watched.serial == *serial)
             else {
                 return false;
             };
@@ -242,7 +266,9 @@ impl Poller {
     /// Reports from the front of the queue; what was reported goes to its end, so that all get a turn.
     fn report(&mut self, ready: &mut Vec<Ready>) {
         for _ in 0..self.queue.len().min(MAX_EVENTS) {
-            let Some(entry) = self.queue.pop_front() else { return };
+            let Some(entry) = self.queue.pop_front() else {
+                return;
+            };
             ready.extend(self.watched.get(&entry.0).and_then(Watched::report));
             self.queue.push_back(entry);
         }

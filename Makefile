@@ -1,0 +1,44 @@
+# The commands of this repository. Each is a line or two that can be run by hand.
+PYTHON ?= python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+SUDO ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo test proof lint fmt bench header install uninstall deps-apt clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## /  make \1	/p' Makefile | expand -t 20
+
+demo: ## build everything, and let a C++, a Rust and a Python client talk with the C echo server
+	$(PYTHON) tools/demo.py
+
+test: ## all tests; a missing tool makes its tests SKIP
+	$(PYTHON) tools/test.py
+
+proof: ## what takes long: Autobahn in every language, many more property cases
+	$(PYTHON) tools/test.py --proof
+
+lint: ## formatting and clippy
+	$(PYTHON) tools/test.py --only lint
+
+fmt: ## format the Rust sources
+	cargo fmt
+
+bench: ## server CPU per message as a ratio to the floor
+	$(PYTHON) bench/run.py
+
+header: ## write include/wsabi.h anew from ffi/
+	WSABI_BLESS=1 cargo test -p wsabi-ffi --test header
+
+install: ## header, libraries, pkg-config and CMake files into PREFIX (with DESTDIR before it)
+	DESTDIR='$(DESTDIR)' ffi/install.sh install '$(PREFIX)'
+
+uninstall: ## take them away again
+	DESTDIR='$(DESTDIR)' ffi/install.sh uninstall '$(PREFIX)'
+
+deps-apt: ## install the tools that tests need (Debian, Ubuntu)
+	$(SUDO) apt-get update -q
+	$(SUDO) apt-get install -q -y --no-install-recommends $$($(PYTHON) tools/test.py --apt-packages)
+
+clean: ## remove what was built
+	rm -rf target bench/build

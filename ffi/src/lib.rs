@@ -1,0 +1,20 @@
+//! libwsabi: the C ABI of wsabi, thin over the crate `wsabi`.
+//!
+//! Every function checks its pointers, turns panics into a status, and leaves a text for its
+//! thread when it fails. `include/wsabi.h` is generated from here.
+//!
+//! Does not know: the protocol, or how anything is read or written.
+
+#![allow(non_camel_case_types, reason = "cbindgen copies names as they are, and C writes them so")]
+
+#![allow(unreachable_pub, reason = "what is public is exported to C, not to other crates")]
+
+mod conn;
+mod driver;
+mod handshake;
+mod host;
+mod library;
+mod options;
+mod server;
+mod status;
+mod types;
