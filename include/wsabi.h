@@ -306,102 +306,6 @@ typedef struct wsabi_loop wsabi_loop;
 typedef int32_t wsabi_status;
 
 /**
- * The number of a connection, valid with its loop. 0 is never a connection. A number whose
- * on_close has returned is stale: calls with it answer WSABI_E_CLOSED, and no other connection
- * ever gets it.
- */
-typedef uint64_t wsabi_conn;
-
-/**
- * Bytes that are not NUL-terminated; data may be NULL when len is 0.
- */
-typedef struct wsabi_str {
-  /**
-   * The first byte.
-   */
-  const char *data;
-  /**
-   * How many bytes.
-   */
-  size_t len;
-} wsabi_str;
-
-/**
- * A header field.
- */
-typedef struct wsabi_header {
-  /**
-   * The name; upper and lower case are the same.
-   */
-  struct wsabi_str name;
-  /**
-   * The value.
-   */
-  struct wsabi_str value;
-} wsabi_header;
-
-/**
- * How a request for a WebSocket is accepted. Zeros are defaults; set struct_size.
- */
-typedef struct wsabi_accept_options {
-  /**
-   * sizeof(wsabi_accept_options).
-   */
-  size_t struct_size;
-  /**
-   * One of those the client offers; NULL: the server's own choice; "": none.
-   */
-  const char *subprotocol;
-  /**
-   * Additional header fields of the response.
-   */
-  const struct wsabi_header *headers;
-  /**
-   * How many.
-   */
-  size_t header_count;
-} wsabi_accept_options;
-
-/**
- * An HTTP response that ends its connection. Set struct_size and status.
- */
-typedef struct wsabi_response {
-  /**
-   * sizeof(wsabi_response).
-   */
-  size_t struct_size;
-  /**
-   * Header fields, besides Connection and Content-Length.
-   */
-  const struct wsabi_header *headers;
-  /**
-   * How many.
-   */
-  size_t header_count;
-  /**
-   * The body.
-   */
-  const void *body;
-  /**
-   * How many bytes.
-   */
-  size_t body_len;
-  /**
-   * 200 to 599.
-   */
-  uint16_t status;
-  /**
-   * 0.
-   */
-  uint16_t reserved16[3];
-} wsabi_response;
-
-/**
- * The number of a server, valid with its loop. 0 is never a server; stale after on_stopped.
- */
-typedef uint64_t wsabi_server;
-
-/**
  * Receives a line for a log. Called on the loop's thread; it must not call into the loop, which
  * answers WSABI_E_REENTRANT.
  */
@@ -497,6 +401,13 @@ typedef struct wsabi_stats {
 } wsabi_stats;
 
 /**
+ * The number of a connection, valid with its loop. 0 is never a connection. A number whose
+ * on_close has returned is stale: calls with it answer WSABI_E_CLOSED, and no other connection
+ * ever gets it.
+ */
+typedef uint64_t wsabi_conn;
+
+/**
  * A client asks a server for a WebSocket, with a request that is valid and allowed by the Origin
  * policy. Returns WSABI_ACCEPT, WSABI_REFUSE or WSABI_LATER; what it returns does not count if it
  * has called wsabi_conn_accept or wsabi_conn_respond.
@@ -577,6 +488,20 @@ typedef void (*wsabi_on_pong)(struct wsabi_loop *loop,
                               void *user);
 
 /**
+ * Bytes that are not NUL-terminated; data may be NULL when len is 0.
+ */
+typedef struct wsabi_str {
+  /**
+   * The first byte.
+   */
+  const char *data;
+  /**
+   * How many bytes.
+   */
+  size_t len;
+} wsabi_str;
+
+/**
  * How a connection ended.
  */
 typedef struct wsabi_close {
@@ -618,6 +543,11 @@ typedef void (*wsabi_on_close)(struct wsabi_loop *loop,
                                wsabi_conn conn,
                                const struct wsabi_close *close,
                                void *user);
+
+/**
+ * The number of a server, valid with its loop. 0 is never a server; stale after on_stopped.
+ */
+typedef uint64_t wsabi_server;
 
 /**
  * What a server is told of an opening handshake that failed, or of a failure to accept.
@@ -742,7 +672,7 @@ typedef struct wsabi_limits {
    */
   uint64_t max_message_bytes;
   /**
-   * Most frames in one message. Default 65536; close code 1008 above it.
+   * Most fragments after the first one of a message. Default 65536; close code 1008 above it.
    */
   uint32_t max_fragments;
   /**
@@ -863,6 +793,20 @@ typedef struct wsabi_server_options {
 } wsabi_server_options;
 
 /**
+ * A header field.
+ */
+typedef struct wsabi_header {
+  /**
+   * The name; upper and lower case are the same.
+   */
+  struct wsabi_str name;
+  /**
+   * The value.
+   */
+  struct wsabi_str value;
+} wsabi_header;
+
+/**
  * What a client is made of, besides its URL. Zeros are defaults; set struct_size. Everything is
  * copied.
  */
@@ -917,9 +861,348 @@ typedef struct wsabi_client_options {
   uint32_t reserved32;
 } wsabi_client_options;
 
+/**
+ * How a request for a WebSocket is accepted. Zeros are defaults; set struct_size.
+ */
+typedef struct wsabi_accept_options {
+  /**
+   * sizeof(wsabi_accept_options).
+   */
+  size_t struct_size;
+  /**
+   * One of those the client offers; NULL: the server's own choice; "": none.
+   */
+  const char *subprotocol;
+  /**
+   * Additional header fields of the response.
+   */
+  const struct wsabi_header *headers;
+  /**
+   * How many.
+   */
+  size_t header_count;
+} wsabi_accept_options;
+
+/**
+ * An HTTP response that ends its connection. Set struct_size and status.
+ */
+typedef struct wsabi_response {
+  /**
+   * sizeof(wsabi_response).
+   */
+  size_t struct_size;
+  /**
+   * Header fields, besides Connection and Content-Length.
+   */
+  const struct wsabi_header *headers;
+  /**
+   * How many.
+   */
+  size_t header_count;
+  /**
+   * The body.
+   */
+  const void *body;
+  /**
+   * How many bytes.
+   */
+  size_t body_len;
+  /**
+   * 200 to 599.
+   */
+  uint16_t status;
+  /**
+   * 0.
+   */
+  uint16_t reserved16[3];
+} wsabi_response;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * The text of the calling thread's last error: what was wrong and what was expected. Empty if
+ * there was none.
+ *
+ * Ownership: the library's; the text lives until this thread's next failing call.
+ * Thread: any. Inside callbacks: yes.
+ */
+const char *wsabi_last_error(void);
+
+/**
+ * The name of a status, such as "WSABI_E_CLOSED"; "WSABI_E_?" for a number that is none.
+ *
+ * Ownership: static. Thread: any. Inside callbacks: yes.
+ */
+const char *wsabi_status_name(wsabi_status status);
+
+/**
+ * The version as a number: 0x00MMmmpp, of major, minor and patch.
+ *
+ * Thread: any. Inside callbacks: yes.
+ */
+uint32_t wsabi_version(void);
+
+/**
+ * The version as text, such as "0.1.0".
+ *
+ * Ownership: static. Thread: any. Inside callbacks: yes.
+ */
+const char *wsabi_version_text(void);
+
+/**
+ * The optional parts of this build, a bit each. None exist so far: 0.
+ *
+ * Thread: any. Inside callbacks: yes.
+ */
+uint64_t wsabi_features(void);
+
+/**
+ * Makes a loop.
+ *
+ * options: NULL for the defaults. out: receives the loop; not written on failure.
+ * Ownership: the caller's, to be freed by wsabi_loop_free.
+ * Thread: any; see wsabi_loop. Inside callbacks: yes.
+ * Errors: WSABI_E_INVALID, WSABI_E_IO.
+ */
+wsabi_status wsabi_loop_new(const struct wsabi_loop_options *options, struct wsabi_loop **out);
+
+/**
+ * Frees a loop. Every connection that is left gets its on_close, every server its on_stopped.
+ *
+ * NULL is fine. Inside a callback, and from another thread while the loop is dispatching, it is
+ * put off to the end of the dispatch, which then answers WSABI_E_CLOSED. Other threads must not
+ * use the loop any more.
+ * Thread: the loop's; any, once that does not use it any more. Inside callbacks: yes.
+ */
+void wsabi_loop_free(struct wsabi_loop *loop);
+
+/**
+ * The file descriptor that is readable exactly when wsabi_loop_dispatch has work, timers
+ * included; -1 where the platform has none. Watch it level-triggered for reading; do not read
+ * from it or close it.
+ *
+ * Ownership: the loop's. Thread: any. Inside callbacks: yes.
+ */
+int32_t wsabi_loop_fd(const struct wsabi_loop *loop);
+
+/**
+ * Milliseconds until the next deadline, 0 if there is work now, -1 if there is no deadline. Only
+ * for hosts that cannot watch the fd, which tells of deadlines too.
+ *
+ * Thread: the loop's. Inside callbacks: no (answers -1).
+ */
+int64_t wsabi_loop_timeout_ms(const struct wsabi_loop *loop);
+
+/**
+ * Does what there is to do, without waiting, with callbacks.
+ *
+ * more: NULL, or receives 1 if work is left after max_events callbacks, else 0; while it is left
+ * the fd stays readable.
+ * Thread: the loop's. Inside callbacks: no.
+ * Errors: WSABI_E_REENTRANT, WSABI_E_THREAD, WSABI_E_FORKED, WSABI_E_IO; WSABI_E_PANIC after a
+ * defect, from then on; WSABI_E_CLOSED if the loop was freed in a callback.
+ */
+wsabi_status wsabi_loop_dispatch(struct wsabi_loop *loop, uint32_t *more);
+
+/**
+ * Waits until there is something to do, at most timeout_ms (-1: without end), and does it.
+ *
+ * Thread, callbacks and errors: as wsabi_loop_dispatch.
+ */
+wsabi_status wsabi_loop_poll(struct wsabi_loop *loop, int64_t timeout_ms);
+
+/**
+ * Dispatches until wsabi_loop_stop, or until no server, connection or posted call is left.
+ *
+ * Thread, callbacks and errors: as wsabi_loop_dispatch.
+ */
+wsabi_status wsabi_loop_run(struct wsabi_loop *loop);
+
+/**
+ * Makes wsabi_loop_run return after the dispatch that is under way, or at once when it is called
+ * next. Connections stay as they are.
+ *
+ * Thread: any. Inside callbacks: yes. Errors: WSABI_E_INVALID.
+ */
+wsabi_status wsabi_loop_stop(struct wsabi_loop *loop);
+
+/**
+ * Makes a call on the loop's thread, in the next dispatch, in the order of posting.
+ *
+ * call: must not be NULL. drop: NULL, or called with user instead if the call never will be made,
+ * because the loop is freed before; on an error nothing is called.
+ * Thread: any. Inside callbacks: yes. Inside call: as inside a callback.
+ * Errors: WSABI_E_INVALID, WSABI_E_FULL, WSABI_E_CLOSED.
+ */
+wsabi_status wsabi_loop_post(struct wsabi_loop *loop,
+                             void (*call)(struct wsabi_loop *loop, void *user),
+                             void (*drop)(void *user),
+                             void *user);
+
+/**
+ * Lets sends outside of a dispatch wait for wsabi_loop_flush or the next dispatch, instead of
+ * writing each at once. For hosts that send many and know when they are done.
+ *
+ * on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
+ */
+wsabi_status wsabi_loop_defer(struct wsabi_loop *loop, uint32_t on);
+
+/**
+ * Writes everything that waits, as far as the kernel takes it.
+ *
+ * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
+ */
+wsabi_status wsabi_loop_flush(struct wsabi_loop *loop);
+
+/**
+ * Counts and amounts.
+ *
+ * out: receives them. size: sizeof(wsabi_stats) as the caller knows it; later versions add fields
+ * at the end, and an older caller gets those it knows.
+ * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
+ */
+wsabi_status wsabi_loop_stats(const struct wsabi_loop *loop, struct wsabi_stats *out, size_t size);
+
+/**
+ * Starts a server.
+ *
+ * options: must not be NULL; everything in it is copied. out: receives the server's number; not
+ * written on failure. Its connections come to the callbacks in options, until on_stopped.
+ * A host that is a name is resolved at once, which may block.
+ * Thread: the loop's. Inside callbacks: yes.
+ * Errors: WSABI_E_INVALID, WSABI_E_UNSUPPORTED, WSABI_E_RESOLVE, WSABI_E_LISTEN (the text names
+ * the address), WSABI_E_THREAD, WSABI_E_CLOSED, WSABI_E_FORKED.
+ */
+wsabi_status wsabi_listen(struct wsabi_loop *loop,
+                          const struct wsabi_server_options *options,
+                          wsabi_server *out);
+
+/**
+ * The port a server listens on; 0 for a unix socket.
+ *
+ * out: receives it; not written on failure. Thread: the loop's. Inside callbacks: yes.
+ * Errors: WSABI_E_INVALID, WSABI_E_CLOSED, WSABI_E_THREAD.
+ */
+wsabi_status wsabi_server_port(const struct wsabi_loop *loop, wsabi_server server, uint16_t *out);
+
+/**
+ * The address a server listens on, such as "127.0.0.1:8080"; the first, if its host has several.
+ *
+ * buf: receives the address and a NUL, if size is enough. len: NULL, or receives the length
+ * without the NUL, also if size is not enough.
+ * Thread: the loop's. Inside callbacks: yes.
+ * Errors: WSABI_E_INVALID (also for too small a buffer), WSABI_E_CLOSED, WSABI_E_THREAD.
+ */
+wsabi_status wsabi_server_address(const struct wsabi_loop *loop,
+                                  wsabi_server server,
+                                  char *buf,
+                                  size_t size,
+                                  size_t *len);
+
+/**
+ * Stops a server: it accepts no more, closes its connections with code 1001, and ends those that
+ * are left after grace_ms (0: 10 seconds). on_stopped comes when none is left.
+ *
+ * Thread: any; from another than the loop's, a stale number is not told. Inside callbacks: yes.
+ * Errors: WSABI_E_INVALID, WSABI_E_CLOSED, WSABI_E_STATE if it is stopping already, WSABI_E_FULL
+ * from another thread.
+ */
+wsabi_status wsabi_server_stop(struct wsabi_loop *loop, wsabi_server server, uint32_t grace_ms);
+
+/**
+ * Starts to connect to a URL such as "ws://example.com/chat?room=1". Exactly one on_close follows,
+ * whether or not on_open comes before; nothing is called before this returns.
+ *
+ * options: NULL for the defaults; everything in it is copied. out: receives the connection's
+ * number; not written on failure. Names are resolved by a thread of the library.
+ * Thread: the loop's. Inside callbacks: yes.
+ * Errors: WSABI_E_INVALID, WSABI_E_UNSUPPORTED (wss), WSABI_E_THREAD, WSABI_E_CLOSED,
+ * WSABI_E_FORKED. What goes wrong later is told by on_close.
+ */
+wsabi_status wsabi_connect(struct wsabi_loop *loop,
+                           const char *url,
+                           const struct wsabi_client_options *options,
+                           wsabi_conn *out);
+
+/**
+ * The method of a request, such as "GET"; empty for a response and for NULL.
+ *
+ * Ownership: the handshake's, until the callback returns. Thread: the loop's.
+ */
+struct wsabi_str wsabi_handshake_method(const struct wsabi_handshake *handshake);
+
+/**
+ * The target of a request as it was sent, such as "/chat?room=1"; empty for a response and NULL.
+ *
+ * Ownership: the handshake's, until the callback returns. Thread: the loop's.
+ */
+struct wsabi_str wsabi_handshake_target(const struct wsabi_handshake *handshake);
+
+/**
+ * The path of a request, without the query; empty for a response and for NULL.
+ *
+ * Ownership: the handshake's, until the callback returns. Thread: the loop's.
+ */
+struct wsabi_str wsabi_handshake_path(const struct wsabi_handshake *handshake);
+
+/**
+ * The query of a request, without the question mark; empty if there is none.
+ *
+ * Ownership: the handshake's, until the callback returns. Thread: the loop's.
+ */
+struct wsabi_str wsabi_handshake_query(const struct wsabi_handshake *handshake);
+
+/**
+ * The status of a response, such as 101; 0 for a request and for NULL.
+ *
+ * Thread: the loop's.
+ */
+uint16_t wsabi_handshake_status(const struct wsabi_handshake *handshake);
+
+/**
+ * The value of the first header field with this name, in any case; data is NULL if there is none.
+ * A value is bytes, mostly but not surely ASCII.
+ *
+ * name: NUL-terminated. Ownership: the handshake's, until the callback returns. Thread: the
+ * loop's.
+ */
+struct wsabi_str wsabi_handshake_header(const struct wsabi_handshake *handshake, const char *name);
+
+/**
+ * How many header fields there are; 0 for NULL.
+ *
+ * Thread: the loop's.
+ */
+size_t wsabi_handshake_header_count(const struct wsabi_handshake *handshake);
+
+/**
+ * The header field at an index, in the order in which they came.
+ *
+ * out: receives it; not written on failure. Ownership: the handshake's, until the callback
+ * returns. Thread: the loop's. Errors: WSABI_E_INVALID.
+ */
+wsabi_status wsabi_handshake_header_at(const struct wsabi_handshake *handshake,
+                                       size_t index,
+                                       struct wsabi_header *out);
+
+/**
+ * How many subprotocols the client offers; 0 for a response and for NULL.
+ *
+ * Thread: the loop's.
+ */
+size_t wsabi_handshake_subprotocol_count(const struct wsabi_handshake *handshake);
+
+/**
+ * The subprotocol at an index, in the client's order of preference.
+ *
+ * out: receives it; not written on failure. Ownership: the handshake's, until the callback
+ * returns. Thread: the loop's. Errors: WSABI_E_INVALID.
+ */
+wsabi_status wsabi_handshake_subprotocol_at(const struct wsabi_handshake *handshake,
+                                            size_t index,
+                                            struct wsabi_str *out);
 
 /**
  * Sends a text message. A send is accepted whatever its size while the backlog is below
@@ -1121,289 +1404,6 @@ wsabi_status wsabi_conn_peer(const struct wsabi_loop *loop,
                              char *buf,
                              size_t size,
                              size_t *len);
-
-/**
- * The method of a request, such as "GET"; empty for a response and for NULL.
- *
- * Ownership: the handshake's, until the callback returns. Thread: the loop's.
- */
-struct wsabi_str wsabi_handshake_method(const struct wsabi_handshake *handshake);
-
-/**
- * The target of a request as it was sent, such as "/chat?room=1"; empty for a response and NULL.
- *
- * Ownership: the handshake's, until the callback returns. Thread: the loop's.
- */
-struct wsabi_str wsabi_handshake_target(const struct wsabi_handshake *handshake);
-
-/**
- * The path of a request, without the query; empty for a response and for NULL.
- *
- * Ownership: the handshake's, until the callback returns. Thread: the loop's.
- */
-struct wsabi_str wsabi_handshake_path(const struct wsabi_handshake *handshake);
-
-/**
- * The query of a request, without the question mark; empty if there is none.
- *
- * Ownership: the handshake's, until the callback returns. Thread: the loop's.
- */
-struct wsabi_str wsabi_handshake_query(const struct wsabi_handshake *handshake);
-
-/**
- * The status of a response, such as 101; 0 for a request and for NULL.
- *
- * Thread: the loop's.
- */
-uint16_t wsabi_handshake_status(const struct wsabi_handshake *handshake);
-
-/**
- * The value of the first header field with this name, in any case; data is NULL if there is none.
- * A value is bytes, mostly but not surely ASCII.
- *
- * name: NUL-terminated. Ownership: the handshake's, until the callback returns. Thread: the
- * loop's.
- */
-struct wsabi_str wsabi_handshake_header(const struct wsabi_handshake *handshake, const char *name);
-
-/**
- * How many header fields there are; 0 for NULL.
- *
- * Thread: the loop's.
- */
-size_t wsabi_handshake_header_count(const struct wsabi_handshake *handshake);
-
-/**
- * The header field at an index, in the order in which they came.
- *
- * out: receives it; not written on failure. Ownership: the handshake's, until the callback
- * returns. Thread: the loop's. Errors: WSABI_E_INVALID.
- */
-wsabi_status wsabi_handshake_header_at(const struct wsabi_handshake *handshake,
-                                       size_t index,
-                                       struct wsabi_header *out);
-
-/**
- * How many subprotocols the client offers; 0 for a response and for NULL.
- *
- * Thread: the loop's.
- */
-size_t wsabi_handshake_subprotocol_count(const struct wsabi_handshake *handshake);
-
-/**
- * The subprotocol at an index, in the client's order of preference.
- *
- * out: receives it; not written on failure. Ownership: the handshake's, until the callback
- * returns. Thread: the loop's. Errors: WSABI_E_INVALID.
- */
-wsabi_status wsabi_handshake_subprotocol_at(const struct wsabi_handshake *handshake,
-                                            size_t index,
-                                            struct wsabi_str *out);
-
-/**
- * Makes a loop.
- *
- * options: NULL for the defaults. out: receives the loop; not written on failure.
- * Ownership: the caller's, to be freed by wsabi_loop_free.
- * Thread: any; see wsabi_loop. Inside callbacks: yes.
- * Errors: WSABI_E_INVALID, WSABI_E_IO.
- */
-wsabi_status wsabi_loop_new(const struct wsabi_loop_options *options, struct wsabi_loop **out);
-
-/**
- * Frees a loop. Every connection that is left gets its on_close, every server its on_stopped.
- *
- * NULL is fine. Inside a callback, and from another thread while the loop is dispatching, it is
- * put off to the end of the dispatch, which then answers WSABI_E_CLOSED. Other threads must not
- * use the loop any more.
- * Thread: the loop's; any, once that does not use it any more. Inside callbacks: yes.
- */
-void wsabi_loop_free(struct wsabi_loop *loop);
-
-/**
- * The file descriptor that is readable exactly when wsabi_loop_dispatch has work, timers
- * included; -1 where the platform has none. Watch it level-triggered for reading; do not read
- * from it or close it.
- *
- * Ownership: the loop's. Thread: any. Inside callbacks: yes.
- */
-int32_t wsabi_loop_fd(const struct wsabi_loop *loop);
-
-/**
- * Milliseconds until the next deadline, 0 if there is work now, -1 if there is no deadline. Only
- * for hosts that cannot watch the fd, which tells of deadlines too.
- *
- * Thread: the loop's. Inside callbacks: no (answers -1).
- */
-int64_t wsabi_loop_timeout_ms(const struct wsabi_loop *loop);
-
-/**
- * Does what there is to do, without waiting, with callbacks.
- *
- * more: NULL, or receives 1 if work is left after max_events callbacks, else 0; while it is left
- * the fd stays readable.
- * Thread: the loop's. Inside callbacks: no.
- * Errors: WSABI_E_REENTRANT, WSABI_E_THREAD, WSABI_E_FORKED, WSABI_E_IO; WSABI_E_PANIC after a
- * defect, from then on; WSABI_E_CLOSED if the loop was freed in a callback.
- */
-wsabi_status wsabi_loop_dispatch(struct wsabi_loop *loop, uint32_t *more);
-
-/**
- * Waits until there is something to do, at most timeout_ms (-1: without end), and does it.
- *
- * Thread, callbacks and errors: as wsabi_loop_dispatch.
- */
-wsabi_status wsabi_loop_poll(struct wsabi_loop *loop, int64_t timeout_ms);
-
-/**
- * Dispatches until wsabi_loop_stop, or until no server, connection or posted call is left.
- *
- * Thread, callbacks and errors: as wsabi_loop_dispatch.
- */
-wsabi_status wsabi_loop_run(struct wsabi_loop *loop);
-
-/**
- * Makes wsabi_loop_run return after the dispatch that is under way, or at once when it is called
- * next. Connections stay as they are.
- *
- * Thread: any. Inside callbacks: yes. Errors: WSABI_E_INVALID.
- */
-wsabi_status wsabi_loop_stop(struct wsabi_loop *loop);
-
-/**
- * Makes a call on the loop's thread, in the next dispatch, in the order of posting.
- *
- * call: must not be NULL. drop: NULL, or called with user instead if the call never will be made,
- * because the loop is freed before; on an error nothing is called.
- * Thread: any. Inside callbacks: yes. Inside call: as inside a callback.
- * Errors: WSABI_E_INVALID, WSABI_E_FULL, WSABI_E_CLOSED.
- */
-wsabi_status wsabi_loop_post(struct wsabi_loop *loop,
-                             void (*call)(struct wsabi_loop *loop, void *user),
-                             void (*drop)(void *user),
-                             void *user);
-
-/**
- * Lets sends outside of a dispatch wait for wsabi_loop_flush or the next dispatch, instead of
- * writing each at once. For hosts that send many and know when they are done.
- *
- * on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
- */
-wsabi_status wsabi_loop_defer(struct wsabi_loop *loop, uint32_t on);
-
-/**
- * Writes everything that waits, as far as the kernel takes it.
- *
- * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
- */
-wsabi_status wsabi_loop_flush(struct wsabi_loop *loop);
-
-/**
- * Counts and amounts.
- *
- * out: receives them. size: sizeof(wsabi_stats) as the caller knows it; later versions add fields
- * at the end, and an older caller gets those it knows.
- * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
- */
-wsabi_status wsabi_loop_stats(const struct wsabi_loop *loop, struct wsabi_stats *out, size_t size);
-
-/**
- * The version as a number: 0x00MMmmpp, of major, minor and patch.
- *
- * Thread: any. Inside callbacks: yes.
- */
-uint32_t wsabi_version(void);
-
-/**
- * The version as text, such as "0.1.0".
- *
- * Ownership: static. Thread: any. Inside callbacks: yes.
- */
-const char *wsabi_version_text(void);
-
-/**
- * The optional parts of this build, a bit each. None exist so far: 0.
- *
- * Thread: any. Inside callbacks: yes.
- */
-uint64_t wsabi_features(void);
-
-/**
- * Starts a server.
- *
- * options: must not be NULL; everything in it is copied. out: receives the server's number; not
- * written on failure. Its connections come to the callbacks in options, until on_stopped.
- * A host that is a name is resolved at once, which may block.
- * Thread: the loop's. Inside callbacks: yes.
- * Errors: WSABI_E_INVALID, WSABI_E_UNSUPPORTED, WSABI_E_RESOLVE, WSABI_E_LISTEN (the text names
- * the address), WSABI_E_THREAD, WSABI_E_CLOSED, WSABI_E_FORKED.
- */
-wsabi_status wsabi_listen(struct wsabi_loop *loop,
-                          const struct wsabi_server_options *options,
-                          wsabi_server *out);
-
-/**
- * The port a server listens on; 0 for a unix socket.
- *
- * out: receives it; not written on failure. Thread: the loop's. Inside callbacks: yes.
- * Errors: WSABI_E_INVALID, WSABI_E_CLOSED, WSABI_E_THREAD.
- */
-wsabi_status wsabi_server_port(const struct wsabi_loop *loop, wsabi_server server, uint16_t *out);
-
-/**
- * The address a server listens on, such as "127.0.0.1:8080"; the first, if its host has several.
- *
- * buf: receives the address and a NUL, if size is enough. len: NULL, or receives the length
- * without the NUL, also if size is not enough.
- * Thread: the loop's. Inside callbacks: yes.
- * Errors: WSABI_E_INVALID (also for too small a buffer), WSABI_E_CLOSED, WSABI_E_THREAD.
- */
-wsabi_status wsabi_server_address(const struct wsabi_loop *loop,
-                                  wsabi_server server,
-                                  char *buf,
-                                  size_t size,
-                                  size_t *len);
-
-/**
- * Stops a server: it accepts no more, closes its connections with code 1001, and ends those that
- * are left after grace_ms (0: 10 seconds). on_stopped comes when none is left.
- *
- * Thread: any; from another than the loop's, a stale number is not told. Inside callbacks: yes.
- * Errors: WSABI_E_INVALID, WSABI_E_CLOSED, WSABI_E_STATE if it is stopping already, WSABI_E_FULL
- * from another thread.
- */
-wsabi_status wsabi_server_stop(struct wsabi_loop *loop, wsabi_server server, uint32_t grace_ms);
-
-/**
- * Starts to connect to a URL such as "ws://example.com/chat?room=1". Exactly one on_close follows,
- * whether or not on_open comes before; nothing is called before this returns.
- *
- * options: NULL for the defaults; everything in it is copied. out: receives the connection's
- * number; not written on failure. Names are resolved by a thread of the library.
- * Thread: the loop's. Inside callbacks: yes.
- * Errors: WSABI_E_INVALID, WSABI_E_UNSUPPORTED (wss), WSABI_E_THREAD, WSABI_E_CLOSED,
- * WSABI_E_FORKED. What goes wrong later is told by on_close.
- */
-wsabi_status wsabi_connect(struct wsabi_loop *loop,
-                           const char *url,
-                           const struct wsabi_client_options *options,
-                           wsabi_conn *out);
-
-/**
- * The text of the calling thread's last error: what was wrong and what was expected. Empty if
- * there was none.
- *
- * Ownership: the library's; the text lives until this thread's next failing call.
- * Thread: any. Inside callbacks: yes.
- */
-const char *wsabi_last_error(void);
-
-/**
- * The name of a status, such as "WSABI_E_CLOSED"; "WSABI_E_?" for a number that is none.
- *
- * Ownership: static. Thread: any. Inside callbacks: yes.
- */
-const char *wsabi_status_name(wsabi_status status);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -14,7 +14,8 @@ pub struct Config {
     /// A message above it fails the connection with close code 1009 as soon as the frame header
     /// that exceeds it arrives.
     pub max_message_bytes: u64,
-    /// Most frames one message may consist of, empty ones included. Default 65,536.
+    /// Most fragments that may follow the first one of a message, empty ones included. Default
+    /// 65,536.
     ///
     /// One more fails the connection with close code 1008.
     pub max_fragments: u32,
@@ -80,8 +81,18 @@ impl Config {
     /// what is allowed.
     pub fn validate(&self) -> Result<()> {
         let waters = [
-            ("low_water_bytes", self.low_water_bytes, "high_water_bytes", self.high_water_bytes),
-            ("high_water_bytes", self.high_water_bytes, "max_backlog_bytes", self.max_backlog_bytes),
+            (
+                "low_water_bytes",
+                self.low_water_bytes,
+                "high_water_bytes",
+                self.high_water_bytes,
+            ),
+            (
+                "high_water_bytes",
+                self.high_water_bytes,
+                "max_backlog_bytes",
+                self.max_backlog_bytes,
+            ),
         ];
         for (low_name, low, high_name, high) in waters {
             if low > high {
@@ -92,8 +103,14 @@ impl Config {
         }
         let at_least_one = [
             ("max_fragments", u64::from(self.max_fragments)),
-            ("max_pending_handshakes", u64::from(self.max_pending_handshakes)),
-            ("max_handshake_headers", u64::from(self.max_handshake_headers)),
+            (
+                "max_pending_handshakes",
+                u64::from(self.max_pending_handshakes),
+            ),
+            (
+                "max_handshake_headers",
+                u64::from(self.max_handshake_headers),
+            ),
         ];
         for (name, value) in at_least_one {
             if value == 0 {
@@ -116,7 +133,9 @@ impl Config {
         ];
         for (name, value) in durations {
             if value.is_some_and(|time| time.is_zero()) {
-                return Err(Error::invalid(format!("{name} is 0; expected more than no time")));
+                return Err(Error::invalid(format!(
+                    "{name} is 0; expected more than no time"
+                )));
             }
         }
         Ok(())

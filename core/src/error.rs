@@ -145,7 +145,11 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with a sentence that says what was wrong, what was expected and where.
     pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, os_error: 0, detail: detail.into() }
+        Self {
+            kind,
+            os_error: 0,
+            detail: detail.into(),
+        }
     }
 
     /// An error of `kind` that the operating system caused; `what` says what was being done.

@@ -78,6 +78,8 @@
 //! # Limits
 //!
 //! Everything a peer can make grow has a limit: see [`Config`] for them and their defaults.
+//!
+//! Does not know: any language but Rust; the C ABI and the bindings stand on this crate.
 
 pub mod config;
 pub mod error;
@@ -94,9 +96,9 @@ pub use crate::net::connector::ClientOptions;
 pub use crate::net::context::{Context, LogLevel, LogSink, Stats};
 pub use crate::net::handle::Handle;
 pub use crate::net::handler::{Answer, Handler, Handshake};
-pub use crate::net::listener::{ListenOn, ServerId, ServerOptions, Stopped};
+pub use crate::net::listener::{ListenOn, ServerOptions, Stopped};
 pub use crate::net::r#loop::{Loop, LoopOptions};
-pub use crate::net::slot::ConnId;
+pub use crate::net::number::{ConnId, ServerId};
 pub use crate::net::socket::PeerAddr;
 pub use crate::net::writing::Sent;
 pub use crate::protocol::close_code::CloseCode;

@@ -15,8 +15,9 @@ use crate::options::{accept_options, bytes, invalid, response};
 use crate::server::copy_text;
 use crate::status::{WSABI_E_PANIC, boundary, sent, status, wsabi_status};
 use crate::types::{
-    WSABI_BINARY, WSABI_STATE_CLOSED, WSABI_STATE_CLOSING, WSABI_STATE_CONNECTING, WSABI_STATE_OPEN, WSABI_TEXT,
-    wsabi_accept_options, wsabi_conn, wsabi_response, wsabi_server, wsabi_str,
+    WSABI_BINARY, WSABI_STATE_CLOSED, WSABI_STATE_CLOSING, WSABI_STATE_CONNECTING,
+    WSABI_STATE_OPEN, WSABI_TEXT, wsabi_accept_options, wsabi_conn, wsabi_response, wsabi_server,
+    wsabi_str,
 };
 
 #[inline]
@@ -35,7 +36,11 @@ fn closed() -> Error {
 
 /// Carries out a command on the loop's thread.
 #[inline]
-fn command<T>(host: &wsabi_loop, id: ConnId, act: impl FnOnce(&mut Conn<'_>) -> Result<T>) -> Result<T> {
+fn command<T>(
+    host: &wsabi_loop,
+    id: ConnId,
+    act: impl FnOnce(&mut Conn<'_>) -> Result<T>,
+) -> Result<T> {
     host.command(|context| act(&mut context.conn(id)))
 }
 
@@ -43,7 +48,9 @@ fn message_type(r#type: u32) -> Result<MessageType> {
     match r#type {
         WSABI_TEXT => Ok(MessageType::Text),
         WSABI_BINARY => Ok(MessageType::Binary),
-        other => Err(invalid(format!("type is {other}; expected WSABI_TEXT or WSABI_BINARY"))),
+        other => Err(invalid(format!(
+            "type is {other}; expected WSABI_TEXT or WSABI_BINARY"
+        ))),
     }
 }
 
@@ -66,7 +73,9 @@ unsafe fn send(
             if host.is_home() {
                 command(host, id, |conn| conn.send(message_type, payload))
             } else {
-                host.handle().send(id, message_type, payload).map(|()| Sent::Ok)
+                host.handle()
+                    .send(id, message_type, payload)
+                    .map(|()| Sent::Ok)
             }
         }))
     })
@@ -139,9 +148,13 @@ pub unsafe extern "C" fn wsabi_conn_send_fragment(
             // SAFETY: the caller's promise.
             let payload = unsafe { bytes(data.cast(), len, "data") }?;
             if host.is_home() {
-                command(host, id, |conn| conn.send_fragment(message_type, payload, fin == 1))
+                command(host, id, |conn| {
+                    conn.send_fragment(message_type, payload, fin == 1)
+                })
             } else {
-                host.handle().send_fragment(id, message_type, payload, fin == 1).map(|()| Sent::Ok)
+                host.handle()
+                    .send_fragment(id, message_type, payload, fin == 1)
+                    .map(|()| Sent::Ok)
             }
         }))
     })
@@ -228,7 +241,8 @@ pub unsafe extern "C" fn wsabi_conn_close(
             let id = conn_id(conn)?;
             // SAFETY: the caller's promise.
             let reason = unsafe { bytes(reason.cast(), len, "reason") }?;
-            let reason = core::str::from_utf8(reason).map_err(|_| invalid("reason is not UTF-8"))?;
+            let reason =
+                core::str::from_utf8(reason).map_err(|_| invalid("reason is not UTF-8"))?;
             let code = if code == 0 { None } else { Some(code) };
             if host.is_home() {
                 command(host, id, |conn| conn.close(code, reason))
@@ -248,12 +262,19 @@ pub unsafe extern "C" fn wsabi_conn_close(
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_terminate(r#loop: *mut wsabi_loop, conn: wsabi_conn) -> wsabi_status {
+pub unsafe extern "C" fn wsabi_conn_terminate(
+    r#loop: *mut wsabi_loop,
+    conn: wsabi_conn,
+) -> wsabi_status {
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
         status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
             let id = conn_id(conn)?;
-            if host.is_home() { command(host, id, |conn| conn.terminate()) } else { host.handle().terminate(id) }
+            if host.is_home() {
+                command(host, id, |conn| conn.terminate())
+            } else {
+                host.handle().terminate(id)
+            }
         }))
     })
 }
@@ -326,10 +347,16 @@ pub unsafe extern "C" fn wsabi_conn_respond(
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_pause(r#loop: *mut wsabi_loop, conn: wsabi_conn) -> wsabi_status {
+pub unsafe extern "C" fn wsabi_conn_pause(
+    r#loop: *mut wsabi_loop,
+    conn: wsabi_conn,
+) -> wsabi_status {
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
-        status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| command(host, conn_id(conn)?, |conn| conn.pause())))
+        status(
+            unsafe { wsabi_loop::get(r#loop) }
+                .and_then(|host| command(host, conn_id(conn)?, |conn| conn.pause())),
+        )
     })
 }
 
@@ -340,10 +367,16 @@ pub unsafe extern "C" fn wsabi_conn_pause(r#loop: *mut wsabi_loop, conn: wsabi_c
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_resume(r#loop: *mut wsabi_loop, conn: wsabi_conn) -> wsabi_status {
+pub unsafe extern "C" fn wsabi_conn_resume(
+    r#loop: *mut wsabi_loop,
+    conn: wsabi_conn,
+) -> wsabi_status {
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
-        status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| command(host, conn_id(conn)?, |conn| conn.resume())))
+        status(
+            unsafe { wsabi_loop::get(r#loop) }
+                .and_then(|host| command(host, conn_id(conn)?, |conn| conn.resume())),
+        )
     })
 }
 
@@ -356,10 +389,16 @@ pub unsafe extern "C" fn wsabi_conn_resume(r#loop: *mut wsabi_loop, conn: wsabi_
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_flush(r#loop: *mut wsabi_loop, conn: wsabi_conn) -> wsabi_status {
+pub unsafe extern "C" fn wsabi_conn_flush(
+    r#loop: *mut wsabi_loop,
+    conn: wsabi_conn,
+) -> wsabi_status {
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
-        status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| command(host, conn_id(conn)?, |conn| conn.flush())))
+        status(
+            unsafe { wsabi_loop::get(r#loop) }
+                .and_then(|host| command(host, conn_id(conn)?, |conn| conn.flush())),
+        )
     })
 }
 
@@ -423,9 +462,10 @@ pub unsafe extern "C" fn wsabi_conn_set_user(
 ) -> wsabi_status {
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
-        status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
-            command(host, conn_id(conn)?, |conn| conn.set_user(user as u64))
-        }))
+        status(
+            unsafe { wsabi_loop::get(r#loop) }
+                .and_then(|host| command(host, conn_id(conn)?, |conn| conn.set_user(user as u64))),
+        )
     })
 }
 
@@ -437,7 +477,10 @@ pub unsafe extern "C" fn wsabi_conn_set_user(
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_user(r#loop: *const wsabi_loop, conn: wsabi_conn) -> *mut c_void {
+pub unsafe extern "C" fn wsabi_conn_user(
+    r#loop: *const wsabi_loop,
+    conn: wsabi_conn,
+) -> *mut c_void {
     boundary(core::ptr::null_mut(), || {
         // SAFETY: the caller's promise.
         let user = unsafe { wsabi_loop::get(r#loop) }
@@ -515,7 +558,9 @@ pub unsafe extern "C" fn wsabi_conn_peer(
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
         status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
-            let peer = command(host, conn_id(conn)?, |conn| conn.peer_addr().ok_or_else(closed))?;
+            let peer = command(host, conn_id(conn)?, |conn| {
+                conn.peer_addr().ok_or_else(closed)
+            })?;
             // SAFETY: the caller's promise.
             unsafe { copy_text(&peer.to_string(), buf, size, len) }
         }))

@@ -6,15 +6,16 @@ use core::ffi::c_void;
 use core::ptr;
 
 use wsabi::{
-    Answer, Closed, Conn, Context, Error, Handler, Handshake, Message, PeerAddr, Request, Response, ServerId, Stopped,
+    Answer, Closed, Conn, Context, Error, Handler, Handshake, Message, PeerAddr, Request, Response,
+    ServerId, Stopped,
 };
 
 use crate::handshake::as_pointer;
 use crate::host::{Callback, wsabi_loop};
 use crate::status::{WSABI_OK, status_of};
 use crate::types::{
-    WSABI_ACCEPT, WSABI_BINARY, WSABI_LATER, WSABI_REFUSE, WSABI_TEXT, wsabi_close, wsabi_error, wsabi_handlers,
-    wsabi_message, wsabi_stopped, wsabi_str,
+    WSABI_ACCEPT, WSABI_BINARY, WSABI_LATER, WSABI_REFUSE, WSABI_TEXT, wsabi_close, wsabi_error,
+    wsabi_handlers, wsabi_message, wsabi_stopped, wsabi_str,
 };
 
 /// The callbacks of all servers and clients of a loop. An entry's index is the tag of the
@@ -51,11 +52,18 @@ impl Table {
     }
 
     fn tag_of(&self, server: ServerId) -> Option<u32> {
-        self.servers.iter().find(|(id, _)| *id == server).map(|&(_, tag)| tag)
+        self.servers
+            .iter()
+            .find(|(id, _)| *id == server)
+            .map(|&(_, tag)| tag)
     }
 
     #[inline]
-    fn get<T>(&self, tag: u32, pick: impl FnOnce(&wsabi_handlers) -> Option<T>) -> Option<(T, *mut c_void)> {
+    fn get<T>(
+        &self,
+        tag: u32,
+        pick: impl FnOnce(&wsabi_handlers) -> Option<T>,
+    ) -> Option<(T, *mut c_void)> {
         let handlers = self.all.get(tag as usize)?.as_ref()?;
         pick(handlers).map(|callback| (callback, handlers.user))
     }
@@ -69,12 +77,19 @@ pub(crate) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(crate) fn new(host: &'a wsabi_loop) -> Self {
-        Self { host, pointer: ptr::from_ref(host).cast_mut() }
+        Self {
+            host,
+            pointer: ptr::from_ref(host).cast_mut(),
+        }
     }
 
     /// The callback of a connection, with its user pointer.
     #[inline]
-    fn of<T>(&self, conn: &Conn<'_>, pick: impl FnOnce(&wsabi_handlers) -> Option<T>) -> Option<(T, *mut c_void)> {
+    fn of<T>(
+        &self,
+        conn: &Conn<'_>,
+        pick: impl FnOnce(&wsabi_handlers) -> Option<T>,
+    ) -> Option<(T, *mut c_void)> {
         self.host.table.borrow().get(conn.tag(), pick)
     }
 
@@ -91,7 +106,10 @@ impl<'a> Driver<'a> {
 
 /// A view of a text.
 pub(crate) const fn view(text: &str) -> wsabi_str {
-    wsabi_str { data: text.as_ptr().cast(), len: text.len() }
+    wsabi_str {
+        data: text.as_ptr().cast(),
+        len: text.len(),
+    }
 }
 
 // In every callback the SAFETY is the same: the function was given by the application to be called
@@ -108,13 +126,18 @@ impl Handler for Driver<'_> {
             WSABI_ACCEPT => Answer::accept(),
             WSABI_REFUSE => Answer::refuse(403, "the server refuses this request"),
             WSABI_LATER => Answer::Later,
-            _ => Answer::refuse(500, "on_upgrade returned none of WSABI_ACCEPT, WSABI_REFUSE and WSABI_LATER"),
+            _ => Answer::refuse(
+                500,
+                "on_upgrade returned none of WSABI_ACCEPT, WSABI_REFUSE and WSABI_LATER",
+            ),
         }
     }
 
     fn on_http(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Option<Response> {
         let Some((callback, user)) = self.of(conn, |handlers| handlers.on_http) else {
-            return Some(Response::upgrade_required("this server speaks WebSocket only"));
+            return Some(Response::upgrade_required(
+                "this server speaks WebSocket only",
+            ));
         };
         let (id, handshake) = (conn.id().as_u64(), Handshake::Request(request));
         let _callback = Callback::enter(self.host, conn.context());
@@ -139,7 +162,12 @@ impl Handler for Driver<'_> {
                 Message::Text(text) => (WSABI_TEXT, text.as_bytes()),
                 Message::Binary(data) => (WSABI_BINARY, data),
             };
-            let message = wsabi_message { r#type, reserved: 0, data: data.as_ptr(), len: data.len() };
+            let message = wsabi_message {
+                r#type,
+                reserved: 0,
+                data: data.as_ptr(),
+                len: data.len(),
+            };
             let id = conn.id().as_u64();
             let _callback = Callback::enter(self.host, conn.context());
             // SAFETY: see above.
@@ -198,7 +226,13 @@ impl Handler for Driver<'_> {
         }
     }
 
-    fn on_error(&mut self, context: &mut Context, server: ServerId, error: &Error, peer: Option<&PeerAddr>) {
+    fn on_error(
+        &mut self,
+        context: &mut Context,
+        server: ServerId,
+        error: &Error,
+        peer: Option<&PeerAddr>,
+    ) {
         if let Some((callback, user)) = self.of_server(server, |handlers| handlers.on_error) {
             let peer = peer.map(ToString::to_string).unwrap_or_default();
             let error = wsabi_error {

@@ -17,10 +17,16 @@ pub(crate) const fn as_pointer(handshake: &Handshake<'_>) -> *const wsabi_handsh
     ptr::from_ref(handshake).cast()
 }
 
-const NOTHING: wsabi_str = wsabi_str { data: ptr::null(), len: 0 };
+const NOTHING: wsabi_str = wsabi_str {
+    data: ptr::null(),
+    len: 0,
+};
 
 const fn bytes_view(bytes: &[u8]) -> wsabi_str {
-    wsabi_str { data: bytes.as_ptr().cast(), len: bytes.len() }
+    wsabi_str {
+        data: bytes.as_ptr().cast(),
+        len: bytes.len(),
+    }
 }
 
 /// # Safety
@@ -33,11 +39,17 @@ unsafe fn get<'a>(handshake: *const wsabi_handshake) -> Result<&'a Handshake<'a>
 
 /// # Safety
 /// As [`get`].
-unsafe fn request_view(handshake: *const wsabi_handshake, pick: fn(&Request<'static>) -> wsabi_str) -> wsabi_str {
+unsafe fn request_view(
+    handshake: *const wsabi_handshake,
+    pick: fn(&Request<'static>) -> wsabi_str,
+) -> wsabi_str {
     boundary(NOTHING, || {
         // SAFETY: the caller's promise. The views point to what the handshake borrows, which lives
         // as long as the callback; 'static is never seen outside.
-        unsafe { get::<'static>(handshake) }.ok().and_then(Handshake::request).map_or(NOTHING, pick)
+        unsafe { get::<'static>(handshake) }
+            .ok()
+            .and_then(Handshake::request)
+            .map_or(NOTHING, pick)
     })
 }
 
@@ -122,7 +134,9 @@ pub unsafe extern "C" fn wsabi_handshake_header(
     boundary(NOTHING, || {
         // SAFETY: the caller's promise.
         match unsafe { (get(handshake), text(name, "name")) } {
-            (Ok(handshake), Ok(Some(name))) => handshake.headers().get(name).map_or(NOTHING, bytes_view),
+            (Ok(handshake), Ok(Some(name))) => {
+                handshake.headers().get(name).map_or(NOTHING, bytes_view)
+            }
             _ => NOTHING,
         }
     })
@@ -160,7 +174,10 @@ pub unsafe extern "C" fn wsabi_handshake_header_at(
         status(unsafe { get(handshake) }.and_then(|handshake| {
             let headers = handshake.headers();
             let found = headers.iter().nth(index);
-            let header = found.map(|(name, value)| wsabi_header { name: view(name), value: bytes_view(value) });
+            let header = found.map(|(name, value)| wsabi_header {
+                name: view(name),
+                value: bytes_view(value),
+            });
             // SAFETY: the caller's promise.
             unsafe { write_at(header, index, headers.len(), out) }
         }))
@@ -174,7 +191,9 @@ pub unsafe extern "C" fn wsabi_handshake_header_at(
 /// # Safety
 /// The pointer is null or a callback's, which has not returned.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_handshake_subprotocol_count(handshake: *const wsabi_handshake) -> usize {
+pub unsafe extern "C" fn wsabi_handshake_subprotocol_count(
+    handshake: *const wsabi_handshake,
+) -> usize {
     boundary(0, || {
         // SAFETY: the caller's promise.
         let request = unsafe { get(handshake) }.ok().and_then(Handshake::request);
@@ -198,9 +217,19 @@ pub unsafe extern "C" fn wsabi_handshake_subprotocol_at(
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
         status(unsafe { get(handshake) }.and_then(|handshake| {
-            let names: Vec<&str> = handshake.request().map(|request| request.subprotocols().collect()).unwrap_or_default();
+            let names: Vec<&str> = handshake
+                .request()
+                .map(|request| request.subprotocols().collect())
+                .unwrap_or_default();
             // SAFETY: the caller's promise.
-            unsafe { write_at(names.get(index).map(|name| view(name)), index, names.len(), out) }
+            unsafe {
+                write_at(
+                    names.get(index).map(|name| view(name)),
+                    index,
+                    names.len(),
+                    out,
+                )
+            }
         }))
     })
 }
@@ -212,7 +241,10 @@ unsafe fn write_at<T>(found: Option<T>, index: usize, count: usize, out: *mut T)
         return Err(Error::new(ErrorKind::Invalid, "out is NULL"));
     }
     let Some(found) = found else {
-        return Err(Error::new(ErrorKind::Invalid, format!("index is {index}; expected less than the count, {count}")));
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("index is {index}; expected less than the count, {count}"),
+        ));
     };
     // SAFETY: it is not null and, by the caller's promise, valid.
     unsafe { out.write(found) };

@@ -5,16 +5,31 @@
 //!
 //! Does not know: the protocol, or how anything is read or written.
 
-#![allow(non_camel_case_types, reason = "cbindgen copies names as they are, and C writes them so")]
+#![allow(
+    non_camel_case_types,
+    reason = "cbindgen copies names as they are, and C writes them so"
+)]
+#![allow(
+    unreachable_pub,
+    reason = "what is public is exported to C, not to other crates"
+)]
 
-#![allow(unreachable_pub, reason = "what is public is exported to C, not to other crates")]
+// The order in which the header shows them.
+mod status;
+
+mod types;
+
+mod library;
+
+mod host;
+
+mod r#loop;
+
+mod server;
+
+mod handshake;
 
 mod conn;
+
 mod driver;
-mod handshake;
-mod host;
-mod library;
 mod options;
-mod server;
-mod status;
-mod types;

@@ -10,13 +10,14 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use wsabi::{
-    Accept, ClientOptions, Config, Error, ErrorKind, ListenOn, OriginPolicy, RequestOptions, Response, Result,
-    ServerOptions, ServerPolicy, SubprotocolChoice,
+    Accept, ClientOptions, Config, Error, ErrorKind, ListenOn, OriginPolicy, RequestOptions,
+    Response, Result, ServerOptions, ServerPolicy, SubprotocolChoice,
 };
 
 use crate::types::{
-    WSABI_OFF, WSABI_ORIGIN_ANY, WSABI_ORIGIN_LIST, WSABI_ORIGIN_SAME, wsabi_accept_options, wsabi_client_options,
-    wsabi_handlers, wsabi_header, wsabi_limits, wsabi_loop_options, wsabi_response, wsabi_server_options, wsabi_str,
+    WSABI_OFF, WSABI_ORIGIN_ANY, WSABI_ORIGIN_LIST, WSABI_ORIGIN_SAME, wsabi_accept_options,
+    wsabi_client_options, wsabi_handlers, wsabi_header, wsabi_limits, wsabi_loop_options,
+    wsabi_response, wsabi_server_options, wsabi_str,
 };
 
 /// Structs this large are not made by any version.
@@ -53,7 +54,10 @@ pub(crate) unsafe fn read_options<T: Options>(given: *const T, name: &str) -> Re
         // SAFETY: the struct begins with its size.
         let size = unsafe { given.cast::<usize>().read() };
         if size < size_of::<usize>() || size > MAX_STRUCT {
-            return Err(invalid(format!("struct_size is {size}; expected sizeof({name}), {}", size_of::<T>())));
+            return Err(invalid(format!(
+                "struct_size is {size}; expected sizeof({name}), {}",
+                size_of::<T>()
+            )));
         }
         let bytes = given.cast::<u8>();
         let common = size.min(size_of::<T>());
@@ -83,7 +87,10 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<Opti
     }
     // SAFETY: the caller's promise.
     let bytes = unsafe { CStr::from_ptr(pointer) };
-    bytes.to_str().map(Some).map_err(|_| invalid(format!("{name} is not UTF-8")))
+    bytes
+        .to_str()
+        .map(Some)
+        .map_err(|_| invalid(format!("{name} is not UTF-8")))
 }
 
 /// # Safety
@@ -112,7 +119,9 @@ unsafe fn array<'a, T>(pointer: *const T, count: usize, name: &str) -> Result<&'
         return Err(invalid(format!("{name} is NULL, but its count is {count}")));
     }
     if count > MAX_STRUCT {
-        return Err(invalid(format!("the count of {name} is {count}; expected at most {MAX_STRUCT}")));
+        return Err(invalid(format!(
+            "the count of {name} is {count}; expected at most {MAX_STRUCT}"
+        )));
     }
     // SAFETY: the caller's promise.
     Ok(unsafe { slice::from_raw_parts(pointer, count) })
@@ -172,7 +181,9 @@ fn config(limits: &wsabi_limits, no_delay_off: u32) -> Result<Config> {
     let size = |given: u64, default: u64| if given == 0 { default } else { given };
     let time = |given: u32, default: Duration, name: &str| match given {
         0 => Ok(default),
-        WSABI_OFF => Err(invalid(format!("{name} cannot be WSABI_OFF; expected a time"))),
+        WSABI_OFF => Err(invalid(format!(
+            "{name} cannot be WSABI_OFF; expected a time"
+        ))),
         ms => Ok(Duration::from_millis(ms.into())),
     };
     let optional = |given: u32, default: Option<Duration>| match given {
@@ -186,17 +197,42 @@ fn config(limits: &wsabi_limits, no_delay_off: u32) -> Result<Config> {
         max_fragments: number(limits.max_fragments, defaults.max_fragments),
         max_handshake_bytes: number(limits.max_handshake_bytes, defaults.max_handshake_bytes),
         max_handshake_headers: number(limits.max_handshake_headers, defaults.max_handshake_headers),
-        handshake_timeout: time(limits.handshake_timeout_ms, defaults.handshake_timeout, "handshake_timeout_ms")?,
-        hold_timeout: time(limits.hold_timeout_ms, defaults.hold_timeout, "hold_timeout_ms")?,
+        handshake_timeout: time(
+            limits.handshake_timeout_ms,
+            defaults.handshake_timeout,
+            "handshake_timeout_ms",
+        )?,
+        hold_timeout: time(
+            limits.hold_timeout_ms,
+            defaults.hold_timeout,
+            "hold_timeout_ms",
+        )?,
         ping_interval: optional(limits.ping_interval_ms, defaults.ping_interval),
-        ping_timeout: time(limits.ping_timeout_ms, defaults.ping_timeout, "ping_timeout_ms")?,
+        ping_timeout: time(
+            limits.ping_timeout_ms,
+            defaults.ping_timeout,
+            "ping_timeout_ms",
+        )?,
         idle_timeout: optional(limits.idle_timeout_ms, defaults.idle_timeout),
-        close_timeout: time(limits.close_timeout_ms, defaults.close_timeout, "close_timeout_ms")?,
-        max_pending_handshakes: number(limits.max_pending_handshakes, defaults.max_pending_handshakes),
+        close_timeout: time(
+            limits.close_timeout_ms,
+            defaults.close_timeout,
+            "close_timeout_ms",
+        )?,
+        max_pending_handshakes: number(
+            limits.max_pending_handshakes,
+            defaults.max_pending_handshakes,
+        ),
         high_water_bytes,
         // A high water below the default low water is meant to lower both.
-        low_water_bytes: size(limits.low_water_bytes, defaults.low_water_bytes.min(high_water_bytes)),
-        max_backlog_bytes: size(limits.max_backlog_bytes, defaults.max_backlog_bytes.max(high_water_bytes)),
+        low_water_bytes: size(
+            limits.low_water_bytes,
+            defaults.low_water_bytes.min(high_water_bytes),
+        ),
+        max_backlog_bytes: size(
+            limits.max_backlog_bytes,
+            defaults.max_backlog_bytes.max(high_water_bytes),
+        ),
         no_delay: flag(no_delay_off, "no_delay_off")? == 0,
     };
     config.validate()?;
@@ -224,7 +260,9 @@ fn check_handlers(handlers: &wsabi_handlers, at_client: bool) -> Result<()> {
         ("on_stopped", handlers.on_stopped.is_some()),
     ];
     match for_servers.iter().find(|(_, set)| *set) {
-        Some((name, _)) if at_client => Err(invalid(format!("{name} is for servers only; expected NULL"))),
+        Some((name, _)) if at_client => Err(invalid(format!(
+            "{name} is for servers only; expected NULL"
+        ))),
         _ => Ok(()),
     }
 }
@@ -234,31 +272,53 @@ fn check_handlers(handlers: &wsabi_handlers, at_client: bool) -> Result<()> {
 pub(crate) unsafe fn server_options(given: &wsabi_server_options) -> Result<ServerOptions> {
     check_handlers(&given.handlers, false)?;
     // SAFETY: the caller's promise.
-    let (host, unix_path) = unsafe { (text(given.host, "host")?, text(given.unix_path, "unix_path")?) };
+    let (host, unix_path) = unsafe {
+        (
+            text(given.host, "host")?,
+            text(given.unix_path, "unix_path")?,
+        )
+    };
     let on = match (unix_path, host) {
         (Some(_), Some(_)) => return Err(invalid("host and unix_path are both set; expected one")),
         (Some(path), None) => ListenOn::Unix(PathBuf::from(path)),
-        (None, host) => ListenOn::Tcp { host: host.map(str::to_owned), port: given.port },
+        (None, host) => ListenOn::Tcp {
+            host: host.map(str::to_owned),
+            port: given.port,
+        },
     };
     // SAFETY: the caller's promise.
     let origins = unsafe { texts(given.origins, given.origin_count, "origins") }?;
     let origins = match given.origin_policy {
         WSABI_ORIGIN_LIST => OriginPolicy::List(origins),
         _ if !origins.is_empty() => {
-            return Err(invalid("origins is given, but origin_policy is not WSABI_ORIGIN_LIST"));
+            return Err(invalid(
+                "origins is given, but origin_policy is not WSABI_ORIGIN_LIST",
+            ));
         }
         WSABI_ORIGIN_SAME => OriginPolicy::SameHost,
         WSABI_ORIGIN_ANY => OriginPolicy::Any,
-        other => return Err(invalid(format!("origin_policy is {other}; expected WSABI_ORIGIN_SAME, _LIST or _ANY"))),
+        other => {
+            return Err(invalid(format!(
+                "origin_policy is {other}; expected WSABI_ORIGIN_SAME, _LIST or _ANY"
+            )));
+        }
     };
     // SAFETY: the caller's promise.
-    let subprotocols = unsafe { texts(given.subprotocols, given.subprotocol_count, "subprotocols") }?;
+    let subprotocols =
+        unsafe { texts(given.subprotocols, given.subprotocol_count, "subprotocols") }?;
     let defaults = ServerOptions::default();
     Ok(ServerOptions {
         on,
         config: config(&given.limits, given.no_delay_off)?,
-        policy: ServerPolicy { subprotocols, origins },
-        backlog: if given.backlog == 0 { defaults.backlog } else { given.backlog },
+        policy: ServerPolicy {
+            subprotocols,
+            origins,
+        },
+        backlog: if given.backlog == 0 {
+            defaults.backlog
+        } else {
+            given.backlog
+        },
         reuse_port: flag(given.reuse_port, "reuse_port")? == 1,
         tag: 0,
     })
@@ -269,14 +329,24 @@ pub(crate) unsafe fn server_options(given: &wsabi_server_options) -> Result<Serv
 pub(crate) unsafe fn client_options(given: &wsabi_client_options) -> Result<ClientOptions> {
     check_handlers(&given.handlers, true)?;
     // SAFETY: the caller's promise.
-    let (origin, unix_path) = unsafe { (text(given.origin, "origin")?, text(given.unix_path, "unix_path")?) };
+    let (origin, unix_path) = unsafe {
+        (
+            text(given.origin, "origin")?,
+            text(given.unix_path, "unix_path")?,
+        )
+    };
     // SAFETY: the caller's promise.
-    let subprotocols = unsafe { texts(given.subprotocols, given.subprotocol_count, "subprotocols") }?;
+    let subprotocols =
+        unsafe { texts(given.subprotocols, given.subprotocol_count, "subprotocols") }?;
     // SAFETY: the caller's promise.
     let headers = unsafe { headers(given.headers, given.header_count) }?;
     Ok(ClientOptions {
         config: config(&given.limits, given.no_delay_off)?,
-        request: RequestOptions { subprotocols, origin: origin.map(str::to_owned), headers },
+        request: RequestOptions {
+            subprotocols,
+            origin: origin.map(str::to_owned),
+            headers,
+        },
         unix_path: unix_path.map(PathBuf::from),
         user: given.conn_user as u64,
         tag: 0,
@@ -295,7 +365,11 @@ pub(crate) unsafe fn accept_options(given: *const wsabi_accept_options) -> Resul
         Some(name) => SubprotocolChoice::Name(name.to_owned()),
     };
     // SAFETY: the caller's promise.
-    Ok(Accept { subprotocol, headers: unsafe { headers(given.headers, given.header_count) }? })
+    let headers = unsafe { headers(given.headers, given.header_count) }?;
+    Ok(Accept {
+        subprotocol,
+        headers,
+    })
 }
 
 /// # Safety
@@ -310,7 +384,11 @@ pub(crate) unsafe fn response(given: *const wsabi_response) -> Result<Response> 
     let body = unsafe { bytes(given.body.cast(), given.body_len, "body") }?.to_vec();
     // SAFETY: the caller's promise.
     let headers = unsafe { headers(given.headers, given.header_count) }?;
-    let response = Response { status: given.status, headers, body };
+    let response = Response {
+        status: given.status,
+        headers,
+        body,
+    };
     response.validate()?;
     Ok(response)
 }

@@ -24,16 +24,27 @@ fn server_id(server: wsabi_server) -> Result<ServerId> {
 ///
 /// # Safety
 /// `buf` is null or valid for `size` bytes, `len` null or valid.
-pub(crate) unsafe fn copy_text(value: &str, buf: *mut c_char, size: usize, len: *mut usize) -> Result<()> {
+pub(crate) unsafe fn copy_text(
+    value: &str,
+    buf: *mut c_char,
+    size: usize,
+    len: *mut usize,
+) -> Result<()> {
     if !len.is_null() {
         // SAFETY: the caller's promise.
         unsafe { len.write(value.len()) };
     }
     if buf.is_null() {
-        return Err(invalid(format!("buf is NULL; {} bytes are needed", value.len() + 1)));
+        return Err(invalid(format!(
+            "buf is NULL; {} bytes are needed",
+            value.len() + 1
+        )));
     }
     if size <= value.len() {
-        return Err(invalid(format!("size is {size}; {} bytes are needed", value.len() + 1)));
+        return Err(invalid(format!(
+            "size is {size}; {} bytes are needed",
+            value.len() + 1
+        )));
     }
     // SAFETY: the caller's promise, and the size is enough for the text and the NUL.
     unsafe {
@@ -66,6 +77,8 @@ pub unsafe extern "C" fn wsabi_listen(
     })
 }
 
+/// # Safety
+/// The pointers are null or valid, and the loop was not freed.
 unsafe fn listen(
     pointer: *mut wsabi_loop,
     options: *const wsabi_server_options,
@@ -151,7 +164,8 @@ pub unsafe extern "C" fn wsabi_server_address(
         // SAFETY: the caller's promise.
         status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
             let id = server_id(server)?;
-            let address = host.command(|context| context.server_addr(id).map(ToString::to_string))?;
+            let address =
+                host.command(|context| context.server_addr(id).map(ToString::to_string))?;
             // SAFETY: the caller's promise.
             unsafe { copy_text(&address, buf, size, len) }
         }))
@@ -177,7 +191,11 @@ pub unsafe extern "C" fn wsabi_server_stop(
         // SAFETY: the caller's promise.
         status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
             let id = server_id(server)?;
-            let grace = if grace_ms == 0 { DEFAULT_GRACE } else { Duration::from_millis(grace_ms.into()) };
+            let grace = if grace_ms == 0 {
+                DEFAULT_GRACE
+            } else {
+                Duration::from_millis(grace_ms.into())
+            };
             if host.is_home() {
                 host.command(|context| context.stop_server(id, grace))
             } else {
@@ -211,6 +229,8 @@ pub unsafe extern "C" fn wsabi_connect(
     })
 }
 
+/// # Safety
+/// The pointers are null or valid, and the loop was not freed.
 unsafe fn connect(
     pointer: *mut wsabi_loop,
     url: *const c_char,

@@ -119,7 +119,10 @@ pub(crate) fn boundary<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => value,
         Err(_) => {
-            fail(&Error::new(ErrorKind::Panic, "a defect inside wsabi was caught; the loop cannot be used further"));
+            fail(&Error::new(
+                ErrorKind::Panic,
+                "a defect inside wsabi was caught; the loop cannot be used further",
+            ));
             otherwise
         }
     }
@@ -132,7 +135,9 @@ pub(crate) fn boundary<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 /// Thread: any. Inside callbacks: yes.
 #[unsafe(no_mangle)]
 pub extern "C" fn wsabi_last_error() -> *const c_char {
-    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    LAST_ERROR
+        .try_with(|last| last.borrow().as_ptr())
+        .unwrap_or(c"".as_ptr())
 }
 
 /// The name of a status, such as "WSABI_E_CLOSED"; "WSABI_E_?" for a number that is none.

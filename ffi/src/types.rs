@@ -5,6 +5,8 @@
 //!
 //! Does not know: what the values do.
 
+#![allow(dead_code, reason = "some constants are for applications only")]
+
 use core::ffi::{c_char, c_void};
 
 use crate::host::wsabi_loop;
@@ -258,7 +260,7 @@ pub const WSABI_UNLIMITED: u64 = u64::MAX;
 pub struct wsabi_limits {
     /// Largest message accepted. Default 16 MiB; close code 1009 above it.
     pub max_message_bytes: u64,
-    /// Most frames in one message. Default 65536; close code 1008 above it.
+    /// Most fragments after the first one of a message. Default 65536; close code 1008 above it.
     pub max_fragments: u32,
     /// Most bytes of the opening handshake's head. Default 16384; status 431 above it.
     pub max_handshake_bytes: u32,

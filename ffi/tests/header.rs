@@ -19,7 +19,9 @@ fn made_for_c(header: &str) -> String {
         if in_safety {
             continue;
         }
-        let define = line.strip_prefix("#define ").and_then(|rest| rest.split_once(' '));
+        let define = line
+            .strip_prefix("#define ")
+            .and_then(|rest| rest.split_once(' '));
         lines.push(match define {
             Some((name, value)) if value.starts_with('-') => format!("#define {name} ({value})"),
             _ => line.to_owned(),
@@ -31,7 +33,8 @@ fn made_for_c(header: &str) -> String {
 #[test]
 fn the_committed_header_is_current() {
     let ffi = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let config = cbindgen::Config::from_file(ffi.join("cbindgen.toml")).expect("cbindgen.toml is valid");
+    let config =
+        cbindgen::Config::from_file(ffi.join("cbindgen.toml")).expect("cbindgen.toml is valid");
     let mut made = Vec::new();
     cbindgen::Builder::new()
         .with_crate(ffi)
@@ -46,5 +49,8 @@ fn the_committed_header_is_current() {
         return;
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == made, "include/wsabi.h is not what the source makes: run `make header`");
+    assert!(
+        committed == made,
+        "include/wsabi.h is not what the source makes: run `make header`"
+    );
 }

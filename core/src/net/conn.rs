@@ -2,18 +2,20 @@
 //!
 //! Does not know: callbacks, other threads, or how anything is read.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{MessageType, Role};
 use crate::net::connector::ClientOptions;
-use crate::net::context::{Context, LogLevel, Stats, listener_token, server_closed};
-use crate::net::listener::{ServerId, ServerOptions};
+use crate::net::context::{Context, LogLevel, Stats};
+use crate::net::listener::ServerOptions;
+use crate::net::number::ConnId;
+use crate::net::number::ServerId;
 use crate::net::poller::Interest;
-use crate::net::slot::{ConnId, Opening, Pending, Stage};
-use crate::net::socket::{PeerAddr, connect_unix};
+use crate::net::serving::{listener_token, server_closed};
+use crate::net::slot::{Opening, Pending, Stage};
+use crate::net::socket::PeerAddr;
 use crate::net::writing::Sent;
 use crate::protocol::connection::Phase;
 use crate::protocol::handshake::server::{Accept, Response};
@@ -47,9 +49,16 @@ impl Context {
             return Err(server_closed());
         };
         for (number, socket) in server.sockets.iter().enumerate() {
-            if let Err(error) = self.poller.add(socket.fd(), listener_token(id, number), Interest::READ) {
+            if let Err(error) =
+                self.poller
+                    .add(socket.fd(), listener_token(id, number), Interest::READ)
+            {
                 self.servers.remove(id);
-                return Err(Error::from_io(ErrorKind::Listen, "cannot watch the listening socket", &error));
+                return Err(Error::from_io(
+                    ErrorKind::Listen,
+                    "cannot watch the listening socket",
+                    &error,
+                ));
             }
         }
         let address = server.address.clone();
@@ -62,7 +71,10 @@ impl Context {
     /// # Errors
     /// [`ErrorKind::Closed`] if it has stopped.
     pub fn server_addr(&self, server: ServerId) -> Result<&PeerAddr> {
-        self.servers.peek(server).map(|server| &server.address).ok_or_else(server_closed)
+        self.servers
+            .peek(server)
+            .map(|server| &server.address)
+            .ok_or_else(server_closed)
     }
 
     /// Stops a server: it accepts no more, closes its connections with code 1001, and ends those
@@ -90,10 +102,17 @@ impl Context {
         self.refresh_now();
         let deadline = self.now.after(options.config.handshake_timeout);
         let request = Some(Box::new((target, options.request.clone())));
-        let pending = Pending { opening: Opening::Resolving, deadline, request };
+        let pending = Pending {
+            opening: Opening::Resolving,
+            deadline,
+            request,
+        };
         let stage = Stage::Opening(Box::new(pending));
         let Some(id) = self.slots.insert(Arc::new(options.config.clone()), stage) else {
-            return Err(Error::new(ErrorKind::NoMemory, "no connection numbers are left"));
+            return Err(Error::new(
+                ErrorKind::NoMemory,
+                "no connection numbers are left",
+            ));
         };
         let slot = self.slots.at(id.index());
         slot.user = options.user;
@@ -105,27 +124,6 @@ impl Context {
         }
         self.settle();
         Ok(id)
-    }
-
-    fn connect_unix(&mut self, id: ConnId, path: &Path) {
-        match connect_unix(path) {
-            Ok(socket) => self.await_connect(id, socket, Default::default()),
-            Err(error) => {
-                let what = format!("cannot connect to unix:{}", path.display());
-                self.end(id, Error::from_io(ErrorKind::Connect, what, &error), true);
-            }
-        }
-    }
-
-    fn resolve_and_connect(&mut self, id: ConnId) {
-        let slot = self.slots.at(id.index());
-        let Stage::Opening(pending) = &slot.stage else {
-            return;
-        };
-        let addresses = pending.request.as_ref().and_then(|request| self.connector.resolve(id, &request.0));
-        if let Some(addresses) = addresses {
-            self.connect_to(id, addresses);
-        }
     }
 
     /// The connection with this number, for commands. A stale number is fine: the commands answer
@@ -196,7 +194,8 @@ impl Conn<'_> {
     /// before the connection is open and amid a fragmented message.
     #[inline]
     pub fn send_text(&mut self, text: &str) -> Result<Sent> {
-        self.context.send_message(self.id, MessageType::Text, text.as_bytes())
+        self.context
+            .send_message(self.id, MessageType::Text, text.as_bytes())
     }
 
     /// Sends a binary message.
@@ -205,7 +204,8 @@ impl Conn<'_> {
     /// As [`send_text`](Self::send_text).
     #[inline]
     pub fn send_binary(&mut self, data: &[u8]) -> Result<Sent> {
-        self.context.send_message(self.id, MessageType::Binary, data)
+        self.context
+            .send_message(self.id, MessageType::Binary, data)
     }
 
     /// Sends a message of either type.
@@ -226,7 +226,12 @@ impl Conn<'_> {
     /// # Errors
     /// As [`send`](Self::send), and [`ErrorKind::State`] for another type than the message began
     /// with.
-    pub fn send_fragment(&mut self, message_type: MessageType, data: &[u8], fin: bool) -> Result<Sent> {
+    pub fn send_fragment(
+        &mut self,
+        message_type: MessageType,
+        data: &[u8],
+        fin: bool,
+    ) -> Result<Sent> {
         let sent = self.context.send_with(self.id, data.len(), |send, tools| {
             send.fragment(message_type, data, fin, tools.random, tools.out)
         })?;
@@ -240,9 +245,11 @@ impl Conn<'_> {
     /// # Errors
     /// [`ErrorKind::Invalid`] for a longer payload, else as [`send_text`](Self::send_text).
     pub fn ping(&mut self, payload: &[u8]) -> Result<Sent> {
-        let sent = self.context.send_with(self.id, payload.len(), |send, tools| {
-            send.ping(payload, tools.random, tools.out)
-        })?;
+        let sent = self
+            .context
+            .send_with(self.id, payload.len(), |send, tools| {
+                send.ping(payload, tools.random, tools.out)
+            })?;
         self.context.settle();
         Ok(sent)
     }
@@ -252,9 +259,11 @@ impl Conn<'_> {
     /// # Errors
     /// As [`ping`](Self::ping).
     pub fn pong(&mut self, payload: &[u8]) -> Result<Sent> {
-        let sent = self.context.send_with(self.id, payload.len(), |send, tools| {
-            send.pong(payload, tools.random, tools.out)
-        })?;
+        let sent = self
+            .context
+            .send_with(self.id, payload.len(), |send, tools| {
+                send.pong(payload, tools.random, tools.out)
+            })?;
         self.context.settle();
         Ok(sent)
     }
@@ -275,7 +284,9 @@ impl Conn<'_> {
             Some(Stage::Open(_)) => {}
             _ => return Err(Error::closed()),
         }
-        let closed = self.context.with_connection(self.id, |connection, tools| connection.close(code, reason, tools));
+        let closed = self.context.with_connection(self.id, |connection, tools| {
+            connection.close(code, reason, tools)
+        });
         self.context.settle();
         closed.unwrap_or_else(|| Err(Error::closed()))
     }
@@ -304,7 +315,10 @@ impl Conn<'_> {
     pub fn pause(&mut self) -> Result<()> {
         let now = self.open_slot()?;
         let slot = self.context.slots.at(self.id.index());
-        if let Some(established) = slot.established().filter(|established| established.connection.phase() != Phase::Failed) {
+        if let Some(established) = slot
+            .established()
+            .filter(|established| established.connection.phase() != Phase::Failed)
+        {
             established.connection.pause(now);
             slot.flags.paused = true;
             self.context.update_interest(self.id);
@@ -323,13 +337,17 @@ impl Conn<'_> {
             return Ok(());
         }
         slot.flags.paused = false;
-        let (has_unread, detached) = (slot.unread.is_some(), std::mem::take(&mut slot.flags.detached));
+        let (has_unread, detached) = (
+            slot.unread.is_some(),
+            std::mem::take(&mut slot.flags.detached),
+        );
         if let Some(established) = slot.established() {
             established.connection.resume(now);
         }
         if detached {
             let socket = self.context.slots.at(self.id.index()).socket.take();
-            let attached = socket.map(|socket| self.context.attach(self.id, socket, Interest::READ));
+            let attached =
+                socket.map(|socket| self.context.attach(self.id, socket, Interest::READ));
             if let Some(Err(error)) = attached {
                 let error = Error::from_io(ErrorKind::Io, "cannot watch the socket", &error);
                 self.context.end(self.id, error, true);
@@ -376,16 +394,23 @@ impl Conn<'_> {
         };
         let (upgrade, head) = match &slot.stage {
             Stage::Opening(pending) => match &pending.opening {
-                Opening::Held { upgrade: Some(upgrade), head, .. } => (upgrade.clone(), Arc::clone(head)),
+                Opening::Held {
+                    upgrade: Some(upgrade),
+                    head,
+                    ..
+                } => (upgrade.clone(), Arc::clone(head)),
                 _ => return Err(nothing_to_answer()),
             },
             Stage::Open(_) => return Err(nothing_to_answer()),
-            Stage::Vacant | Stage::Lingering { .. } | Stage::Ended(_) => return Err(Error::closed()),
+            Stage::Vacant | Stage::Lingering { .. } | Stage::Ended(_) => {
+                return Err(Error::closed());
+            }
         };
         let output = self.context.output(self.id);
         let subprotocol = upgrade.accept(accept, output.bytes())?;
         output.mark_lead();
-        self.context.establish(self.id, Role::Server, subprotocol, head);
+        self.context
+            .establish(self.id, Role::Server, subprotocol, head);
         if self.context.slots.at(self.id.index()).unread.is_some() {
             self.context.queue_unread(self.id);
         }
@@ -413,7 +438,9 @@ impl Conn<'_> {
                 _ => return Err(nothing_to_answer()),
             },
             Stage::Open(_) => return Err(nothing_to_answer()),
-            Stage::Vacant | Stage::Lingering { .. } | Stage::Ended(_) => return Err(Error::closed()),
+            Stage::Vacant | Stage::Lingering { .. } | Stage::Ended(_) => {
+                return Err(Error::closed());
+            }
         };
         self.context.respond_and_linger(self.id, response, to_head);
         self.context.settle();
@@ -432,7 +459,10 @@ impl Conn<'_> {
 
     /// Bytes that wait to be written.
     pub fn buffered(&self) -> u64 {
-        self.context.slots.peek(self.id).map_or(0, |slot| self.context.backlog(slot))
+        self.context
+            .slots
+            .peek(self.id)
+            .map_or(0, |slot| self.context.backlog(slot))
     }
 
     /// The application's own number for this connection; 0 until it is set, and for a stale number.
@@ -461,7 +491,10 @@ impl Conn<'_> {
     /// The server the connection came to; `None` for a client, and for a stale number.
     #[inline]
     pub fn server(&self) -> Option<ServerId> {
-        self.context.slots.peek(self.id).and_then(|slot| slot.server)
+        self.context
+            .slots
+            .peek(self.id)
+            .and_then(|slot| slot.server)
     }
 
     /// Whether the number is not stale.
@@ -479,12 +512,22 @@ impl Conn<'_> {
 
     /// The peer's address, while the transport is there.
     pub fn peer_addr(&self) -> Option<PeerAddr> {
-        self.context.slots.peek(self.id)?.socket.as_ref()?.peer_addr()
+        self.context
+            .slots
+            .peek(self.id)?
+            .socket
+            .as_ref()?
+            .peer_addr()
     }
 
     /// Our own address, while the transport is there.
     pub fn local_addr(&self) -> Option<PeerAddr> {
-        self.context.slots.peek(self.id)?.socket.as_ref()?.local_addr()
+        self.context
+            .slots
+            .peek(self.id)?
+            .socket
+            .as_ref()?
+            .local_addr()
     }
 
     /// Checks that the connection is established, and tells the time.
@@ -493,7 +536,10 @@ impl Conn<'_> {
         self.context.refresh_now();
         match self.context.slots.get(self.id).map(|slot| &slot.stage) {
             Some(Stage::Open(_)) => Ok(self.context.now),
-            Some(Stage::Opening(_)) => Err(Error::new(ErrorKind::State, "the connection is not open yet")),
+            Some(Stage::Opening(_)) => Err(Error::new(
+                ErrorKind::State,
+                "the connection is not open yet",
+            )),
             _ => Err(Error::closed()),
         }
     }

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::address::{Host, Resolver, Target};
+use crate::net::number::ConnId;
 use crate::net::poller::Waker;
-use crate::net::slot::ConnId;
 use crate::protocol::handshake::client::RequestOptions;
 
 /// What a client is made of, besides the URL.
@@ -41,7 +41,9 @@ impl ClientOptions {
         if target.secure {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("cannot connect to {url:?}: wss:// needs TLS, which this version of wsabi does not have"),
+                format!(
+                    "cannot connect to {url:?}: wss:// needs TLS, which this version of wsabi does not have"
+                ),
             ));
         }
         Ok(target)
@@ -60,7 +62,11 @@ pub(crate) struct Connector {
 
 impl Connector {
     pub(crate) fn new(waker: Waker) -> Self {
-        Self { resolver: Resolver::new(), answers: Arc::default(), waker }
+        Self {
+            resolver: Resolver::new(),
+            answers: Arc::default(),
+            waker,
+        }
     }
 
     /// The addresses of a host that is one; else starts to resolve its name for `id`.
@@ -70,10 +76,14 @@ impl Connector {
             Host::Name(name) => {
                 let (answers, waker) = (Arc::clone(&self.answers), self.waker.clone());
                 let done = move |answer| {
-                    answers.lock().unwrap_or_else(PoisonError::into_inner).push((id, answer));
+                    answers
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((id, answer));
                     waker.wake();
                 };
-                self.resolver.resolve(name.clone(), target.port, Box::new(done));
+                self.resolver
+                    .resolve(name.clone(), target.port, Box::new(done));
                 None
             }
         }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::MessageType;
 use crate::net::context::Context;
-use crate::net::listener::ServerId;
+use crate::net::number::ConnId;
+use crate::net::number::ServerId;
 use crate::net::poller::Waker;
-use crate::net::slot::ConnId;
 use crate::protocol::handshake::server::{Accept, Response};
 use crate::protocol::send::check_close;
 use crate::protocol::utf8::check;
@@ -23,15 +23,43 @@ pub type Call = Box<dyn FnOnce(&mut Context) + Send>;
 const COMMAND_BYTES: u64 = 128;
 
 pub(crate) enum Command {
-    Send { id: ConnId, message_type: MessageType, payload: Box<[u8]> },
-    Fragment { id: ConnId, message_type: MessageType, payload: Box<[u8]>, fin: bool },
-    Ping { id: ConnId, payload: Box<[u8]> },
-    Pong { id: ConnId, payload: Box<[u8]> },
-    Close { id: ConnId, code: Option<u16>, reason: Box<str> },
+    Send {
+        id: ConnId,
+        message_type: MessageType,
+        payload: Box<[u8]>,
+    },
+    Fragment {
+        id: ConnId,
+        message_type: MessageType,
+        payload: Box<[u8]>,
+        fin: bool,
+    },
+    Ping {
+        id: ConnId,
+        payload: Box<[u8]>,
+    },
+    Pong {
+        id: ConnId,
+        payload: Box<[u8]>,
+    },
+    Close {
+        id: ConnId,
+        code: Option<u16>,
+        reason: Box<str>,
+    },
     Terminate(ConnId),
-    Accept { id: ConnId, accept: Box<Accept> },
-    Respond { id: ConnId, response: Box<Response> },
-    StopServer { server: ServerId, grace: Duration },
+    Accept {
+        id: ConnId,
+        accept: Box<Accept>,
+    },
+    Respond {
+        id: ConnId,
+        response: Box<Response>,
+    },
+    StopServer {
+        server: ServerId,
+        grace: Duration,
+    },
     Post(Call),
 }
 
@@ -52,7 +80,11 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(max_bytes: u64, waker: Waker) -> Self {
-        Self { queue: Mutex::default(), max_bytes, waker }
+        Self {
+            queue: Mutex::default(),
+            max_bytes,
+            waker,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -70,7 +102,10 @@ impl Inbox {
         if queue.bytes >= self.max_bytes {
             return Err(Error::new(
                 ErrorKind::Full,
-                format!("commands from other threads hold {} bytes; the limit, max_inbox_bytes, is {}", queue.bytes, self.max_bytes),
+                format!(
+                    "commands from other threads hold {} bytes; the limit, max_inbox_bytes, is {}",
+                    queue.bytes, self.max_bytes
+                ),
             ));
         }
         queue.bytes += bytes;
@@ -132,15 +167,36 @@ impl Handle {
         if message_type == MessageType::Text && check(payload).is_err() {
             return Err(Error::invalid("the text is not UTF-8"));
         }
-        self.0.push(payload.len(), Command::Send { id, message_type, payload: Box::from(payload) })
+        self.0.push(
+            payload.len(),
+            Command::Send {
+                id,
+                message_type,
+                payload: Box::from(payload),
+            },
+        )
     }
 
     /// Sends a fragment of a message. Whether text is UTF-8 is checked by the loop.
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_fragment(&self, id: ConnId, message_type: MessageType, payload: &[u8], fin: bool) -> Result<()> {
-        self.0.push(payload.len(), Command::Fragment { id, message_type, payload: Box::from(payload), fin })
+    pub fn send_fragment(
+        &self,
+        id: ConnId,
+        message_type: MessageType,
+        payload: &[u8],
+        fin: bool,
+    ) -> Result<()> {
+        self.0.push(
+            payload.len(),
+            Command::Fragment {
+                id,
+                message_type,
+                payload: Box::from(payload),
+                fin,
+            },
+        )
     }
 
     /// Sends a ping.
@@ -149,7 +205,13 @@ impl Handle {
     /// As [`send`](Self::send), and [`ErrorKind::Invalid`] above 125 bytes.
     pub fn ping(&self, id: ConnId, payload: &[u8]) -> Result<()> {
         check_control(payload)?;
-        self.0.push(payload.len(), Command::Ping { id, payload: Box::from(payload) })
+        self.0.push(
+            payload.len(),
+            Command::Ping {
+                id,
+                payload: Box::from(payload),
+            },
+        )
     }
 
     /// Sends an unsolicited pong.
@@ -158,7 +220,13 @@ impl Handle {
     /// As [`ping`](Self::ping).
     pub fn pong(&self, id: ConnId, payload: &[u8]) -> Result<()> {
         check_control(payload)?;
-        self.0.push(payload.len(), Command::Pong { id, payload: Box::from(payload) })
+        self.0.push(
+            payload.len(),
+            Command::Pong {
+                id,
+                payload: Box::from(payload),
+            },
+        )
     }
 
     /// Starts the closing handshake.
@@ -168,7 +236,14 @@ impl Handle {
     /// [`send`](Self::send).
     pub fn close(&self, id: ConnId, code: Option<u16>, reason: &str) -> Result<()> {
         check_close(code, reason)?;
-        self.0.push(reason.len(), Command::Close { id, code, reason: Box::from(reason) })
+        self.0.push(
+            reason.len(),
+            Command::Close {
+                id,
+                code,
+                reason: Box::from(reason),
+            },
+        )
     }
 
     /// Ends a connection at once.
@@ -184,7 +259,13 @@ impl Handle {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn accept(&self, id: ConnId, accept: Accept) -> Result<()> {
-        self.0.push(0, Command::Accept { id, accept: Box::new(accept) })
+        self.0.push(
+            0,
+            Command::Accept {
+                id,
+                accept: Box::new(accept),
+            },
+        )
     }
 
     /// Answers a request with an HTTP response.
@@ -193,7 +274,13 @@ impl Handle {
     /// As [`send`](Self::send), and [`ErrorKind::Invalid`] for a response that cannot be sent.
     pub fn respond(&self, id: ConnId, response: Response) -> Result<()> {
         response.validate()?;
-        self.0.push(response.body.len(), Command::Respond { id, response: Box::new(response) })
+        self.0.push(
+            response.body.len(),
+            Command::Respond {
+                id,
+                response: Box::new(response),
+            },
+        )
     }
 
     /// Stops a server.

@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::event::Message;
 use crate::net::conn::Conn;
 use crate::net::context::Context;
-use crate::net::listener::{ServerId, Stopped};
+use crate::net::listener::Stopped;
+use crate::net::number::ServerId;
 use crate::net::socket::PeerAddr;
 use crate::protocol::connection::Closed;
 use crate::protocol::handshake::server::{Accept, Response};
@@ -68,7 +69,10 @@ impl<'a> Handshake<'a> {
 ///
 /// All are called on the loop's thread, inside a dispatch. What is borrowed lives until the method
 /// returns. A method may give any command to any connection, to the one that is calling it too.
-#[allow(unused_variables, reason = "the names of the parameters document what the defaults ignore")]
+#[allow(
+    unused_variables,
+    reason = "the names of the parameters document what the defaults ignore"
+)]
 pub trait Handler {
     /// A client asks a server for a WebSocket, with a request that is valid and allowed by the
     /// Origin policy. The default accepts.
@@ -79,7 +83,9 @@ pub trait Handler {
     /// A client asks a server for something else than a WebSocket. `None` answers later, by
     /// [`Conn::respond`]. The default refuses with status 426.
     fn on_http(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Option<Response> {
-        Some(Response::upgrade_required("this server speaks WebSocket only"))
+        Some(Response::upgrade_required(
+            "this server speaks WebSocket only",
+        ))
     }
 
     /// A connection is open.
@@ -103,7 +109,14 @@ pub trait Handler {
     fn on_close(&mut self, conn: &mut Conn<'_>, closed: &Closed) {}
 
     /// An opening handshake has failed, or a connection could not be accepted.
-    fn on_error(&mut self, context: &mut Context, server: ServerId, error: &Error, peer: Option<&PeerAddr>) {}
+    fn on_error(
+        &mut self,
+        context: &mut Context,
+        server: ServerId,
+        error: &Error,
+        peer: Option<&PeerAddr>,
+    ) {
+    }
 
     /// A server that was told to stop has no connections left: the last call with it.
     fn on_stopped(&mut self, context: &mut Context, server: ServerId, counts: Stopped) {}

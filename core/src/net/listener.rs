@@ -2,8 +2,6 @@
 //!
 //! Does not know: what becomes of an accepted connection.
 
-use core::fmt;
-use core::num::NonZeroU64;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +12,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::address::bind_addresses;
-use crate::net::slot::ConnId;
+use crate::net::number::{ConnId, ServerId};
 use crate::net::socket::{self, PeerAddr, Socket, fork_count};
 use crate::protocol::handshake::server::ServerPolicy;
 use crate::time::Time;
@@ -23,31 +21,6 @@ use crate::time::Time;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections accepted from one socket in one go, so that others get their turn.
 pub(crate) const ACCEPT_BATCH: usize = 64;
-
-/// The number of a server, valid with the loop it belongs to; stale after its `on_stopped`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerId(NonZeroU64);
-
-impl ServerId {
-    /// The number as an integer.
-    pub const fn as_u64(self) -> u64 {
-        self.0.get()
-    }
-
-    /// The server with this number; it may be stale. `None` for 0, which no server has.
-    pub const fn from_u64(number: u64) -> Option<Self> {
-        match NonZeroU64::new(number) {
-            Some(number) => Some(Self(number)),
-            None => None,
-        }
-    }
-}
-
-impl fmt::Debug for ServerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "server {}", self.0)
-    }
-}
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +41,10 @@ pub enum ListenOn {
 
 impl Default for ListenOn {
     fn default() -> Self {
-        Self::Tcp { host: None, port: 0 }
+        Self::Tcp {
+            host: None,
+            port: 0,
+        }
     }
 }
 
@@ -107,12 +83,21 @@ impl Default for ServerOptions {
 impl ServerOptions {
     /// The defaults, listening on `host` and `port`.
     pub fn tcp(host: &str, port: u16) -> Self {
-        Self { on: ListenOn::Tcp { host: Some(host.to_owned()), port }, ..Self::default() }
+        Self {
+            on: ListenOn::Tcp {
+                host: Some(host.to_owned()),
+                port,
+            },
+            ..Self::default()
+        }
     }
 
     /// The defaults, listening on a unix socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self { on: ListenOn::Unix(path.into()), ..Self::default() }
+        Self {
+            on: ListenOn::Unix(path.into()),
+            ..Self::default()
+        }
     }
 }
 
@@ -156,7 +141,10 @@ pub(crate) struct Server {
 
 impl Server {
     /// The oldest pending handshake, if there are as many as may be.
-    pub(crate) fn crowded_out(&mut self, mut is_pending: impl FnMut(ConnId) -> bool) -> Option<ConnId> {
+    pub(crate) fn crowded_out(
+        &mut self,
+        mut is_pending: impl FnMut(ConnId) -> bool,
+    ) -> Option<ConnId> {
         if self.pending < self.config.max_pending_handshakes {
             return None;
         }
@@ -216,15 +204,23 @@ impl Servers {
         let (sockets, file) = match &options.on {
             ListenOn::Unix(path) => {
                 let socket = socket::listen_unix(path, backlog).map_err(|error| {
-                    Error::from_io(ErrorKind::Listen, format_args!("cannot listen on unix:{}", path.display()), &error)
+                    Error::from_io(
+                        ErrorKind::Listen,
+                        format_args!("cannot listen on unix:{}", path.display()),
+                        &error,
+                    )
                 })?;
                 (vec![socket], Some(path.clone()))
             }
-            ListenOn::Tcp { host, port } => {
-                (listen_tcp(host.as_deref(), *port, backlog, options.reuse_port)?, None)
-            }
+            ListenOn::Tcp { host, port } => (
+                listen_tcp(host.as_deref(), *port, backlog, options.reuse_port)?,
+                None,
+            ),
         };
-        let address = sockets.first().and_then(Socket::local_addr).unwrap_or(PeerAddr::Unix(None));
+        let address = sockets
+            .first()
+            .and_then(Socket::local_addr)
+            .unwrap_or(PeerAddr::Unix(None));
         self.made += 1;
         let Some(id) = ServerId::from_u64(self.made) else {
             return Err(Error::invalid("no server numbers are left"));
@@ -274,11 +270,19 @@ impl Servers {
     }
 
     pub(crate) fn pending(&self) -> u64 {
-        self.all.iter().map(|server| u64::from(server.pending)).sum()
+        self.all
+            .iter()
+            .map(|server| u64::from(server.pending))
+            .sum()
     }
 }
 
-fn listen_tcp(host: Option<&str>, port: u16, backlog: i32, reuse_port: bool) -> Result<Vec<Socket>> {
+fn listen_tcp(
+    host: Option<&str>,
+    port: u16,
+    backlog: i32,
+    reuse_port: bool,
+) -> Result<Vec<Socket>> {
     let mut sockets: Vec<Socket> = Vec::new();
     let mut port = port;
     for mut address in bind_addresses(host, port)? {
@@ -292,7 +296,11 @@ fn listen_tcp(host: Option<&str>, port: u16, backlog: i32, reuse_port: bool) -> 
             other => other,
         };
         let socket = socket.map_err(|error| {
-            Error::from_io(ErrorKind::Listen, format_args!("cannot listen on {address}"), &error)
+            Error::from_io(
+                ErrorKind::Listen,
+                format_args!("cannot listen on {address}"),
+                &error,
+            )
         })?;
         // A picked port is the same for every address of the host.
         if port == 0 {
@@ -304,6 +312,8 @@ fn listen_tcp(host: Option<&str>, port: u16, backlog: i32, reuse_port: bool) -> 
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }

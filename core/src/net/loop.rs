@@ -5,8 +5,6 @@
 //! Does not know: how output is written, or the host's language.
 
 use core::ops::{Deref, DerefMut};
-use std::collections::VecDeque;
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +13,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::context::{Context, LogLevel, LogSink, Notice};
 use crate::net::handle::{Command, Handle, Inbox};
 use crate::net::handler::{Handler, Handshake};
-use crate::net::listener::{ACCEPT_BATCH, ACCEPT_PAUSE, ServerId};
-use crate::net::poller::{Interest, Poller, Ready};
-use crate::net::slot::{ConnId, Stage};
+use crate::net::number::ConnId;
+use crate::net::poller::{Poller, Ready};
+use crate::net::serving::listener_of;
+use crate::net::slot::Stage;
 use crate::protocol::head::{Request, ResponseHead};
 use crate::time::{Time, earliest};
 
@@ -36,7 +35,11 @@ pub struct LoopOptions {
 
 impl Default for LoopOptions {
     fn default() -> Self {
-        Self { max_events: 4096, max_inbox_bytes: 16 << 20, log: None }
+        Self {
+            max_events: 4096,
+            max_inbox_bytes: 16 << 20,
+            log: None,
+        }
     }
 }
 
@@ -88,8 +91,8 @@ impl Loop {
         if options.max_events == 0 {
             return Err(Error::invalid("max_events is 0; expected at least 1"));
         }
-        let mut context =
-            Context::new().map_err(|error| Error::from_io(ErrorKind::Io, "cannot make a loop", &error))?;
+        let mut context = Context::new()
+            .map_err(|error| Error::from_io(ErrorKind::Io, "cannot make a loop", &error))?;
         if let Some((level, sink)) = options.log {
             context.set_log(level, sink);
         }
@@ -175,7 +178,11 @@ impl Loop {
         while !self.context.is_idle() {
             for id in self.context.slots.ids() {
                 if !matches!(self.context.slots.at(id.index()).stage, Stage::Ended(_)) {
-                    self.context.end(id, Error::new(ErrorKind::Stopped, "the loop was freed"), false);
+                    self.context.end(
+                        id,
+                        Error::new(ErrorKind::Stopped, "the loop was freed"),
+                        false,
+                    );
                 }
             }
             self.context.stop_all_servers();
@@ -188,11 +195,18 @@ impl Loop {
     fn turn<H: Handler>(&mut self, timeout: Option<Duration>, handler: &mut H) -> Result<bool> {
         self.context.check_fork()?;
         if self.context.dispatching {
-            return Err(Error::new(ErrorKind::Panic, "an earlier dispatch of this loop panicked; it cannot go on"));
+            return Err(Error::new(
+                ErrorKind::Panic,
+                "an earlier dispatch of this loop panicked; it cannot go on",
+            ));
         }
         if self.done >= self.ready.len() {
             self.done = 0;
-            let timeout = if self.has_more() { Some(Duration::ZERO) } else { timeout };
+            let timeout = if self.has_more() {
+                Some(Duration::ZERO)
+            } else {
+                timeout
+            };
             self.context
                 .poller
                 .wait(timeout, &mut self.ready)
@@ -202,7 +216,7 @@ impl Loop {
         self.context.now = Poller::now();
         self.budget = self.max_events;
         self.run_commands();
-        self.take_resolutions();
+        self.context.take_resolutions();
         self.tell(handler);
         self.go_on_with_unread(handler);
         self.go_through_ready(handler);
@@ -229,7 +243,9 @@ impl Loop {
 
     /// Whether there is work that the kernel does not know of.
     fn has_more(&self) -> bool {
-        self.done < self.ready.len() || !self.context.notices.is_empty() || !self.context.unread.is_empty()
+        self.done < self.ready.len()
+            || !self.context.notices.is_empty()
+            || !self.context.unread.is_empty()
     }
 
     fn go_through_ready<H: Handler>(&mut self, handler: &mut H) {
@@ -244,8 +260,8 @@ impl Loop {
     }
 
     fn on_ready<H: Handler>(&mut self, ready: Ready, handler: &mut H) {
-        if let Some((server, number)) = crate::net::context::listener_of(ready.token) {
-            return self.accept_from(server, number);
+        if let Some((server, number)) = listener_of(ready.token) {
+            return self.context.accept_from(server, number);
         }
         let Some(id) = ConnId::from_u64(ready.token) else {
             return;
@@ -281,79 +297,13 @@ impl Loop {
         }
     }
 
-    fn accept_from(&mut self, id: ServerId, number: usize) {
-        for _ in 0..ACCEPT_BATCH {
-            let Some(server) = self.context.servers.get(id) else {
-                return;
-            };
-            let Some(socket) = server.sockets.get(number) else {
-                return;
-            };
-            match socket.accept() {
-                Ok(Some(socket)) => {
-                    if let Err(error) = self.context.insert_accepted(id, socket) {
-                        self.context.notices.push_back(Notice::Error { server: id, error, peer: None });
-                    }
-                }
-                Ok(None) => {
-                    self.context.poller.blocked(crate::net::context::listener_token(id, number), Interest::READ);
-                    return;
-                }
-                Err(error) => return self.pause_accepting(id, &error),
-            }
-        }
-    }
-
-    /// Descriptors or memory ran out: connections wait in the kernel's queue for a while, instead
-    /// of making the loop spin.
-    fn pause_accepting(&mut self, id: ServerId, error: &io::Error) {
-        let again = self.context.now.after(ACCEPT_PAUSE);
-        let Some(server) = self.context.servers.get(id) else {
-            return;
-        };
-        server.accept_again = Some(again);
-        let tokens: Vec<_> = server
-            .sockets
-            .iter()
-            .enumerate()
-            .map(|(number, socket)| (socket.fd(), crate::net::context::listener_token(id, number)))
-            .collect();
-        for (fd, token) in tokens {
-            // Cannot fail: the registration exists.
-            let _ = self.context.poller.modify(fd, token, Interest::NONE);
-        }
-        let error = Error::from_io(ErrorKind::Io, "cannot accept connections for now", error);
-        self.context.log(LogLevel::Error, || error.to_string());
-        self.context.notices.push_back(Notice::Error { server: id, error, peer: None });
-    }
-
-    fn take_resolutions(&mut self) {
-        for (id, answer) in self.context.connector.take_answers() {
-            let Some(slot) = self.context.slots.get(id) else {
-                continue;
-            };
-            let Stage::Opening(pending) = &slot.stage else {
-                continue;
-            };
-            let place = pending.request.as_ref().map(|request| request.0.authority.clone()).unwrap_or_default();
-            let failure = match answer {
-                Ok(addresses) if !addresses.is_empty() => {
-                    self.context.connect_to(id, VecDeque::from(addresses));
-                    continue;
-                }
-                Ok(_) => io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"),
-                Err(error) => error,
-            };
-            let what = format!("cannot resolve the host of {place}");
-            self.context.end(id, Error::from_io(ErrorKind::Resolve, what, &failure), true);
-        }
-    }
-
     fn run_commands(&mut self) {
         for (_, command) in self.inbox.take() {
             let result = run(&mut self.context, command);
             if let Err(error) = result {
-                self.context.log(LogLevel::Debug, || format!("a command from another thread was dropped: {error}"));
+                self.context.log(LogLevel::Debug, || {
+                    format!("a command from another thread was dropped: {error}")
+                });
             }
         }
     }
@@ -363,7 +313,12 @@ impl Loop {
         while let Some(index) = self.context.timers.expired(now) {
             self.context.on_timer(index);
         }
-        if self.context.servers.deadline().is_some_and(|at: Time| at <= now) {
+        if self
+            .context
+            .servers
+            .deadline()
+            .is_some_and(|at: Time| at <= now)
+        {
             self.context.servers_due();
         }
     }
@@ -388,10 +343,20 @@ impl Drop for Loop {
 
 fn run(context: &mut Context, command: Command) -> Result<()> {
     match command {
-        Command::Send { id, message_type, payload } => context.send_message(id, message_type, &payload).map(drop),
-        Command::Fragment { id, message_type, payload, fin } => {
-            context.conn(id).send_fragment(message_type, &payload, fin).map(drop)
-        }
+        Command::Send {
+            id,
+            message_type,
+            payload,
+        } => context.send_message(id, message_type, &payload).map(drop),
+        Command::Fragment {
+            id,
+            message_type,
+            payload,
+            fin,
+        } => context
+            .conn(id)
+            .send_fragment(message_type, &payload, fin)
+            .map(drop),
         Command::Ping { id, payload } => context.conn(id).ping(&payload).map(drop),
         Command::Pong { id, payload } => context.conn(id).pong(&payload).map(drop),
         Command::Close { id, code, reason } => context.conn(id).close(code, &reason),
@@ -410,7 +375,11 @@ fn tell_one<H: Handler>(context: &mut Context, notice: Notice, handler: &mut H) 
     match notice {
         Notice::Open { id, head } => tell_open(context, id, &head, handler),
         Notice::Drain(id) => {
-            if context.slots.get(id).is_some_and(|slot| matches!(slot.stage, Stage::Open(_))) {
+            if context
+                .slots
+                .get(id)
+                .is_some_and(|slot| matches!(slot.stage, Stage::Open(_)))
+            {
                 handler.on_drain(&mut context.conn(id));
             }
         }
@@ -428,9 +397,17 @@ fn tell_one<H: Handler>(context: &mut Context, notice: Notice, handler: &mut H) 
             }
             context.free(id);
         }
-        Notice::Error { server, error, peer } => handler.on_error(context, server, &error, peer.as_ref()),
+        Notice::Error {
+            server,
+            error,
+            peer,
+        } => handler.on_error(context, server, &error, peer.as_ref()),
         Notice::Stopped(server) => {
-            let counts = context.servers.peek(server).map(|server| server.stopped).unwrap_or_default();
+            let counts = context
+                .servers
+                .peek(server)
+                .map(|server| server.stopped)
+                .unwrap_or_default();
             context.servers.remove(server);
             handler.on_stopped(context, server, counts);
         }
@@ -453,7 +430,10 @@ fn tell_open<H: Handler>(context: &mut Context, id: ConnId, head: &[u8], handler
         }
     }
     slot.flags.announced = true;
-    let (at_server, max_headers) = (slot.server.is_some(), slot.config.max_handshake_headers as usize);
+    let (at_server, max_headers) = (
+        slot.server.is_some(),
+        slot.config.max_handshake_headers as usize,
+    );
     if at_server {
         if let Ok(request) = Request::parse(head, max_headers) {
             handler.on_open(&mut context.conn(id), Handshake::Request(&request));

@@ -109,7 +109,9 @@ impl Output {
             Role::Server => Role::Client,
         };
         let mut at = self.lead;
-        while let Ok(Some((header, used))) = Header::parse(self.bytes.get(at..).unwrap_or_default(), receiver) {
+        while let Ok(Some((header, used))) =
+            Header::parse(self.bytes.get(at..).unwrap_or_default(), receiver)
+        {
             at += used + usize::try_from(header.len).unwrap_or(usize::MAX - at - used);
             if !visit(at, header.fin && !header.opcode.is_control()) {
                 return;
@@ -185,9 +187,13 @@ mod tests {
         output.bytes().extend_from_slice(b"HTTP/1.1 101\r\n\r\n");
         output.mark_lead();
         let mut ends = Vec::new();
-        for (fin, opcode, len) in
-            [(true, Opcode::Text, 5), (false, Opcode::Binary, 200), (true, Opcode::Ping, 3), (true, Opcode::Continuation, 0), (true, Opcode::Binary, 70_000)]
-        {
+        for (fin, opcode, len) in [
+            (true, Opcode::Text, 5),
+            (false, Opcode::Binary, 200),
+            (true, Opcode::Ping, 3),
+            (true, Opcode::Continuation, 0),
+            (true, Opcode::Binary, 70_000),
+        ] {
             append_frame(output.bytes(), fin, opcode, &vec![7; len], None);
             if fin && !opcode.is_control() {
                 ends.push(output.len());
@@ -207,7 +213,13 @@ mod tests {
         let mut all = Vec::new();
         for i in 0..200u32 {
             let mut frame = Vec::new();
-            append_frame(&mut frame, true, Opcode::Binary, &vec![i as u8; 1000 + i as usize], Some([1, 2, 3, 4]));
+            append_frame(
+                &mut frame,
+                true,
+                Opcode::Binary,
+                &vec![i as u8; 1000 + i as usize],
+                Some([1, 2, 3, 4]),
+            );
             all.extend_from_slice(&frame);
             output.bytes().extend_from_slice(&frame);
             let before = output.messages(Role::Client);
@@ -243,7 +255,11 @@ mod tests {
         for id in ids {
             outputs.give_back(id);
         }
-        let capacity: usize = outputs.all.iter().map(|output| output.bytes.capacity()).sum();
+        let capacity: usize = outputs
+            .all
+            .iter()
+            .map(|output| output.bytes.capacity())
+            .sum();
         assert!(capacity <= KEEP_TOTAL && outputs.kept == capacity);
         assert_eq!(outputs.buffered(), 0);
     }

@@ -63,6 +63,10 @@ mod tests {
         assert_eq!(keys.len(), 1000);
         let mut large = vec![0; 5 * BATCH];
         random.fill(&mut large);
-        assert!(large.chunks(64).all(|chunk| chunk.iter().any(|&octet| octet != 0)));
+        assert!(
+            large
+                .chunks(64)
+                .all(|chunk| chunk.iter().any(|&octet| octet != 0))
+        );
     }
 }

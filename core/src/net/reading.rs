@@ -16,8 +16,9 @@ use crate::event::{Event, Role};
 use crate::net::context::Context;
 use crate::net::handler::{Answer, Handler};
 use crate::net::r#loop::Loop;
+use crate::net::number::ConnId;
 use crate::net::poller::{Interest, Ready};
-use crate::net::slot::{ConnId, Opening, Stage};
+use crate::net::slot::{Opening, Stage};
 use crate::protocol::connection::Phase;
 use crate::protocol::handshake::client::{request, unreadable};
 use crate::protocol::handshake::server::{Asked, Refusal, Response, examine};
@@ -49,7 +50,8 @@ impl Loop {
         let Some(slot) = self.slots.get(id) else {
             return;
         };
-        if slot.is_delivering() && slot.flags.announced
+        if slot.is_delivering()
+            && slot.flags.announced
             && let Some(mut bytes) = slot.unread.take()
         {
             drain(self, id, &mut bytes, handler);
@@ -88,7 +90,13 @@ impl Loop {
             Err(error) => return context.fail(id, error),
         };
         let count = match read {
-            Ok(Some(0)) => return context.end(id, lost("the peer closed the transport without a Close frame"), false),
+            Ok(Some(0)) => {
+                return context.end(
+                    id,
+                    lost("the peer closed the transport without a Close frame"),
+                    false,
+                );
+            }
             Ok(Some(count)) => count,
             Ok(None) => {
                 context.poller.blocked(id.as_u64(), Interest::READ);
@@ -97,7 +105,13 @@ impl Loop {
                 }
                 return;
             }
-            Err(error) => return context.end(id, Error::from_io(ErrorKind::Lost, "reading failed", &error), false),
+            Err(error) => {
+                return context.end(
+                    id,
+                    Error::from_io(ErrorKind::Lost, "reading failed", &error),
+                    false,
+                );
+            }
         };
         context.stats.bytes_received += count as u64;
         established.connection.received(now);
@@ -126,7 +140,12 @@ impl Loop {
     }
 
     /// Something has happened to a connection amid its opening handshake.
-    pub(crate) fn on_ready_opening<H: Handler>(&mut self, id: ConnId, ready: Ready, handler: &mut H) {
+    pub(crate) fn on_ready_opening<H: Handler>(
+        &mut self,
+        id: ConnId,
+        ready: Ready,
+        handler: &mut H,
+    ) {
         let slot = self.slots.at(id.index());
         let Stage::Opening(pending) = &slot.stage else {
             return;
@@ -136,7 +155,11 @@ impl Loop {
             Opening::Connecting { .. } => self.on_connected(id),
             Opening::Held { .. } => {
                 if ready.hangup {
-                    self.end(id, lost("the client was gone before its request was answered"), false);
+                    self.end(
+                        id,
+                        lost("the client was gone before its request was answered"),
+                        false,
+                    );
                 }
             }
             Opening::Request { .. } | Opening::Response { .. } => {
@@ -170,9 +193,18 @@ impl Loop {
         slot.flags.blocked = false;
         let output = *slot.output.get_or_insert_with(|| context.outputs.take());
         let bytes = context.outputs.get_mut(output).bytes();
-        let handshake = request(&wanted.0.authority, &wanted.0.resource, &wanted.1, &mut context.random, bytes);
+        let handshake = request(
+            &wanted.0.authority,
+            &wanted.0.resource,
+            &wanted.1,
+            &mut context.random,
+            bytes,
+        );
         context.outputs.get_mut(output).mark_lead();
-        pending.opening = Opening::Response { reader: HeadReader::default(), handshake };
+        pending.opening = Opening::Response {
+            reader: HeadReader::default(),
+            handshake,
+        };
         slot.timer = None;
         context.update_interest(id);
         context.arm(id);
@@ -188,11 +220,21 @@ impl Loop {
         };
         let count = match socket.recv(buffer) {
             Ok(Some(0)) => {
-                return context.end(id, lost("the peer closed the transport during the opening handshake"), false);
+                return context.end(
+                    id,
+                    lost("the peer closed the transport during the opening handshake"),
+                    false,
+                );
             }
             Ok(Some(count)) => count,
             Ok(None) => return context.poller.blocked(id.as_u64(), Interest::READ),
-            Err(error) => return context.end(id, Error::from_io(ErrorKind::Lost, "reading failed", &error), false),
+            Err(error) => {
+                return context.end(
+                    id,
+                    Error::from_io(ErrorKind::Lost, "reading failed", &error),
+                    false,
+                );
+            }
         };
         context.stats.bytes_received += count as u64;
         let bytes = mem::take(&mut self.buffer);
@@ -276,7 +318,11 @@ impl Loop {
         let slot = context.slots.at(id.index());
         let hold = slot.config.hold_timeout;
         if let Stage::Opening(pending) = &mut slot.stage {
-            pending.opening = Opening::Held { upgrade, head: Arc::clone(&head), to_head };
+            pending.opening = Opening::Held {
+                upgrade,
+                head: Arc::clone(&head),
+                to_head,
+            };
             pending.deadline = now.after(hold);
         }
         context.update_interest(id);
@@ -284,7 +330,9 @@ impl Loop {
         let answered = if is_upgrade {
             match handler.on_upgrade(&mut context.conn(id), &request) {
                 Answer::Accept(accept) if is_held(context, id) => context.conn(id).accept(&accept),
-                Answer::Refuse(response) if is_held(context, id) => context.conn(id).respond(&response),
+                Answer::Refuse(response) if is_held(context, id) => {
+                    context.conn(id).respond(&response)
+                }
                 Answer::Accept(_) | Answer::Refuse(_) | Answer::Later => Ok(()),
             }
         } else {
@@ -297,7 +345,13 @@ impl Loop {
             // The application's answer cannot be sent; the client is not left without one.
             let detail = format!("the application's answer to the request is not valid: {error}");
             let response = Response::text(500, "the server's answer is not valid");
-            context.refuse(id, Refusal { response, error: Error::new(error.kind(), detail) });
+            context.refuse(
+                id,
+                Refusal {
+                    response,
+                    error: Error::new(error.kind(), detail),
+                },
+            );
         }
     }
 
@@ -311,7 +365,8 @@ impl Loop {
         let Opening::Response { handshake, .. } = &pending.opening else {
             return true;
         };
-        let response = match ResponseHead::parse(&head, slot.config.max_handshake_headers as usize) {
+        let response = match ResponseHead::parse(&head, slot.config.max_handshake_headers as usize)
+        {
             Ok(response) => response,
             Err(error) => {
                 context.end(id, unreadable(&error), false);
@@ -325,7 +380,9 @@ impl Loop {
         let status = response.status;
         match handshake.check(&response) {
             Ok(subprotocol) => context.establish(id, Role::Client, subprotocol, Arc::clone(&head)),
-            Err(error) if error.kind() == ErrorKind::Refused => context.end_refused(id, error, status),
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                context.end_refused(id, error, status)
+            }
             Err(error) => context.end(id, error, false),
         }
         true
@@ -344,13 +401,25 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
     let mut receive = mem::replace(&mut established.receive, Receive::new(role));
     let mut parsing = false;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        hand_out(context, id, &config, &mut receive, &mut input, budget, &mut parsing, handler)
+        hand_out(
+            context,
+            id,
+            &config,
+            &mut receive,
+            &mut input,
+            budget,
+            &mut parsing,
+            handler,
+        )
     }));
     let result = match outcome {
         Ok(result) => result,
         Err(_) if parsing => {
             receive = Receive::new(role);
-            Err(Error::new(ErrorKind::Panic, "a defect in reading frames was caught"))
+            Err(Error::new(
+                ErrorKind::Panic,
+                "a defect in reading frames was caught",
+            ))
         }
         // Not ours to judge: the handler's panic goes on to whoever called the loop.
         Err(panic) => resume_unwind(panic),
@@ -377,14 +446,17 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
 }
 
 /// Calls the application for each event, while it wants them.
-#[allow(clippy::too_many_arguments, reason = "one call site; a struct would only rename the arguments")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one call site; a struct would only rename the arguments"
+)]
 #[inline]
-fn hand_out<'b, H: Handler>(
+fn hand_out<H: Handler>(
     context: &mut Context,
     id: ConnId,
     config: &Config,
     receive: &mut Receive,
-    input: &mut &'b mut [u8],
+    input: &mut &mut [u8],
     budget: &mut u32,
     parsing: &mut bool,
     handler: &mut H,
@@ -413,7 +485,11 @@ fn hand_out<'b, H: Handler>(
                 }
             }
         }
-        if !context.slots.get(id).is_some_and(|slot| slot.is_delivering()) {
+        if !context
+            .slots
+            .get(id)
+            .is_some_and(|slot| slot.is_delivering())
+        {
             return Ok(());
         }
     }

@@ -3,15 +3,13 @@
 //!
 //! Does not know: events, callbacks, or how anything is read or written.
 
-use core::fmt;
-use core::num::NonZeroU64;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::net::address::Target;
-use crate::net::listener::ServerId;
+use crate::net::number::{ConnId, ServerId};
 use crate::net::output::OutputId;
 use crate::net::poller::Interest;
 use crate::net::socket::Socket;
@@ -22,66 +20,28 @@ use crate::protocol::head::HeadReader;
 use crate::protocol::receive::Receive;
 use crate::time::Time;
 
-/// The number of a connection, valid with the loop it belongs to.
-///
-/// It may be kept, copied and compared freely. Once the connection's `on_close` has returned the
-/// number is stale: every call with it answers "closed", and no other connection ever gets it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(NonZeroU64);
-
-impl ConnId {
-    /// The number as an integer.
-    pub const fn as_u64(self) -> u64 {
-        self.0.get()
-    }
-
-    /// The connection with this number; it may be stale. `None` for 0, which no connection has.
-    pub const fn from_u64(number: u64) -> Option<Self> {
-        match NonZeroU64::new(number) {
-            Some(number) => Some(Self(number)),
-            None => None,
-        }
-    }
-
-    const fn new(index: u32, generation: u32) -> Option<Self> {
-        Self::from_u64((generation as u64) << 32 | index as u64)
-    }
-
-    #[inline]
-    pub(crate) const fn index(self) -> u32 {
-        self.0.get() as u32
-    }
-
-    #[inline]
-    const fn generation(self) -> u32 {
-        (self.0.get() >> 32) as u32
-    }
-}
-
-impl fmt::Debug for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
 /// How far an opening handshake has come.
 pub(crate) enum Opening {
     /// Client: the host's name is being resolved.
     Resolving,
     /// Client: a connection is being made; these addresses are left to be tried.
-    Connecting { left: VecDeque<SocketAddr>, attempt_deadline: Time },
+    Connecting {
+        left: VecDeque<SocketAddr>,
+        attempt_deadline: Time,
+    },
     /// Client: the response is being read.
-    Response { reader: HeadReader, handshake: ClientHandshake },
+    Response {
+        reader: HeadReader,
+        handshake: ClientHandshake,
+    },
     /// Server: the request is being read.
     Request { reader: HeadReader },
     /// Server: the application has the request; `upgrade` is absent if it is plain HTTP.
-    Held { upgrade: Option<Upgrade>, head: Arc<[u8]>, to_head: bool },
+    Held {
+        upgrade: Option<Upgrade>,
+        head: Arc<[u8]>,
+        to_head: bool,
+    },
 }
 
 /// A connection whose opening handshake is not complete.
@@ -151,6 +111,10 @@ pub(crate) struct Slot {
     pub(crate) tag: u32,
     pub(crate) config: Arc<Config>,
     /// Bytes that were read and not looked at.
+    #[allow(
+        clippy::box_collection,
+        reason = "nearly every connection has none, and then it costs one word"
+    )]
     pub(crate) unread: Option<Box<Vec<u8>>>,
     /// The time for which the timer is set.
     pub(crate) timer: Option<Time>,
@@ -189,7 +153,12 @@ const LAST_GENERATION: u32 = u32::MAX >> 1;
 
 impl Slots {
     pub(crate) fn new() -> Self {
-        Self { all: Vec::new(), free: Vec::new(), live: 0, vacant_config: Arc::default() }
+        Self {
+            all: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            vacant_config: Arc::default(),
+        }
     }
 
     /// Puts a connection into the table.
@@ -272,12 +241,18 @@ impl Slots {
     /// The number of the connection in a slot.
     pub(crate) fn id_at(&self, index: u32) -> Option<ConnId> {
         let slot = self.all.get(index as usize)?;
-        if matches!(slot.stage, Stage::Vacant) { None } else { ConnId::new(index, slot.generation) }
+        if matches!(slot.stage, Stage::Vacant) {
+            None
+        } else {
+            ConnId::new(index, slot.generation)
+        }
     }
 
     /// The numbers of all connections.
     pub(crate) fn ids(&self) -> Vec<ConnId> {
-        (0..self.all.len() as u32).filter_map(|index| self.id_at(index)).collect()
+        (0..self.all.len() as u32)
+            .filter_map(|index| self.id_at(index))
+            .collect()
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -290,7 +265,14 @@ mod tests {
     use super::*;
 
     fn insert(slots: &mut Slots) -> ConnId {
-        slots.insert(Arc::default(), Stage::Lingering { deadline: Time::ORIGIN }).unwrap()
+        slots
+            .insert(
+                Arc::default(),
+                Stage::Lingering {
+                    deadline: Time::ORIGIN,
+                },
+            )
+            .unwrap()
     }
 
     #[test]

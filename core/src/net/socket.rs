@@ -8,7 +8,7 @@
 
 use socket2::{Domain, SockAddr, Type};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
@@ -236,25 +236,6 @@ impl fmt::Display for PeerAddr {
             Self::Unix(None) => f.write_str("unix:"),
             Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
         }
-    }
-}
-
-/// A descriptor in reserve, for the day when the process may open no more (`EMFILE`): given up, it
-/// lets a listener take a connection and drop it, which would otherwise keep it readable for good.
-pub(crate) struct Spare(Option<File>);
-
-impl Spare {
-    /// Reserves a descriptor, or tries again in `drop_one` if there is none.
-    pub(crate) fn new() -> Self {
-        Self(File::open("/dev/null").ok())
-    }
-
-    /// Accepts one connection of `listener` and closes it; false if none could be accepted.
-    pub(crate) fn drop_one(&mut self, listener: &Socket) -> bool {
-        self.0 = None;
-        let dropped = matches!(listener.accept(), Ok(Some(_)));
-        *self = Self::new();
-        dropped
     }
 }
 
@@ -725,41 +706,6 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(connect_unix(Path::new(bad)).is_err());
         }
-    }
-
-    #[test]
-    fn a_spare_descriptor_gets_rid_of_a_connection_when_there_are_no_more() {
-        let listener = listen_tcp(ANY_PORT, 16, false, false).unwrap();
-        let client = connect_tcp(tcp(&listener.local_addr().unwrap())).unwrap();
-        wait(&listener, libc::POLLIN);
-        let mut spare = Spare::new();
-        let reserved = spare.0.as_ref().expect("a descriptor is free").as_raw_fd();
-        let status = in_child(|| {
-            // SAFETY: plain system calls; the copies are meant to use up all descriptors.
-            unsafe {
-                let used = libc::dup(listener.fd());
-                let bound = used.max(reserved) as libc::rlim_t + 8;
-                let limit = libc::rlimit {
-                    rlim_cur: bound,
-                    rlim_max: bound,
-                };
-                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-                while libc::dup(used) >= 0 {}
-            }
-            let full = |result: io::Result<Option<Socket>>| {
-                result.is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE))
-            };
-            full(listener.accept())
-                && spare.drop_one(&listener)
-                && full(listener.accept())
-                && !spare.drop_one(&listener)
-        });
-        assert_eq!(status, 0);
-        wait(&client, libc::POLLIN);
-        assert!(
-            matches!(client.recv(&mut [0; 8]), Ok(Some(0)) | Err(_)),
-            "it was closed"
-        );
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::io;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::MessageType;
 use crate::net::context::{Context, LogLevel, Notice};
+use crate::net::number::ConnId;
 use crate::net::output::Output;
-use crate::net::slot::{ConnId, Slot, Stage};
+use crate::net::slot::{Slot, Stage};
 use crate::protocol::connection::Tools;
 use crate::protocol::send::Send;
 
@@ -53,7 +54,8 @@ impl Context {
     /// Bytes of a connection that wait to be written.
     #[inline]
     pub(crate) fn backlog(&self, slot: &Slot) -> u64 {
-        slot.output.map_or(0, |output| self.outputs.get(output).len() as u64)
+        slot.output
+            .map_or(0, |output| self.outputs.get(output).len() as u64)
     }
 
     /// Sends what `encode` appends; `len` is the payload's length, which decides whether it is
@@ -78,12 +80,18 @@ impl Context {
         let output = *slot.output.get_or_insert_with(|| self.outputs.take());
         let output = self.outputs.get_mut(output);
         let backlog = output.len() as u64;
-        if backlog >= slot.config.high_water_bytes && backlog + len as u64 > slot.config.max_backlog_bytes {
+        if backlog >= slot.config.high_water_bytes
+            && backlog + len as u64 > slot.config.max_backlog_bytes
+        {
             slot.flags.wants_drain = true;
             return Err(full(backlog, slot.config.max_backlog_bytes));
         }
-        let mut tools =
-            Tools { now: self.now, config: &slot.config, random: &mut self.random, out: output.bytes() };
+        let mut tools = Tools {
+            now: self.now,
+            config: &slot.config,
+            random: &mut self.random,
+            out: output.bytes(),
+        };
         let encoded = encode(established.connection.send(), &mut tools);
         let queued = output.len();
         if !slot.flags.dirty {
@@ -99,7 +107,12 @@ impl Context {
 
     /// Sends a message.
     #[inline]
-    pub(crate) fn send_message(&mut self, id: ConnId, message_type: MessageType, payload: &[u8]) -> Result<Sent> {
+    pub(crate) fn send_message(
+        &mut self,
+        id: ConnId,
+        message_type: MessageType,
+        payload: &[u8],
+    ) -> Result<Sent> {
         if payload.len() >= DIRECT_WRITE && self.may_write_directly(id) {
             return self.send_directly(id, message_type, payload);
         }
@@ -142,8 +155,15 @@ impl Context {
     }
 
     /// Sends a message of which only what the kernel does not take is copied.
-    fn send_directly(&mut self, id: ConnId, message_type: MessageType, payload: &[u8]) -> Result<Sent> {
-        let plain = |send: &mut Send, tools: &mut Tools<'_>| send.plain_header(message_type, payload.len(), tools.out);
+    fn send_directly(
+        &mut self,
+        id: ConnId,
+        message_type: MessageType,
+        payload: &[u8],
+    ) -> Result<Sent> {
+        let plain = |send: &mut Send, tools: &mut Tools<'_>| {
+            send.plain_header(message_type, payload.len(), tools.out)
+        };
         let _ = self.send_with(id, payload.len(), plain)?;
         self.stats.messages_sent += 1;
         let slot = self.slots.at(id.index());
@@ -197,7 +217,11 @@ impl Context {
             return self.discard_output(id);
         }
         let output = self.outputs.get_mut(output);
-        let sent = if output.len() == 0 { Ok(None) } else { socket.send(output.unsent()) };
+        let sent = if output.len() == 0 {
+            Ok(None)
+        } else {
+            socket.send(output.unsent())
+        };
         let taken = match sent {
             Ok(taken) => taken.unwrap_or(0),
             Err(error) => return self.broken(id, &error),
@@ -258,7 +282,11 @@ impl Context {
             return;
         }
         let output = *slot.output.get_or_insert_with(|| self.outputs.take());
-        send.set_backlogged(false, &mut self.random, self.outputs.get_mut(output).bytes());
+        send.set_backlogged(
+            false,
+            &mut self.random,
+            self.outputs.get_mut(output).bytes(),
+        );
         self.mark_dirty(id);
     }
 
@@ -319,7 +347,9 @@ impl Context {
 fn not_open(stage: &Stage) -> Error {
     match stage {
         Stage::Opening(_) => Error::new(ErrorKind::State, "the connection is not open yet"),
-        Stage::Vacant | Stage::Open(_) | Stage::Lingering { .. } | Stage::Ended(_) => Error::closed(),
+        Stage::Vacant | Stage::Open(_) | Stage::Lingering { .. } | Stage::Ended(_) => {
+            Error::closed()
+        }
     }
 }
 
@@ -327,6 +357,8 @@ fn not_open(stage: &Stage) -> Error {
 fn full(backlog: u64, limit: u64) -> Error {
     Error::new(
         ErrorKind::Full,
-        format!("{backlog} bytes wait to be written and the message would exceed max_backlog_bytes, {limit}"),
+        format!(
+            "{backlog} bytes wait to be written and the message would exceed max_backlog_bytes, {limit}"
+        ),
     )
 }

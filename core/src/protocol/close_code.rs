@@ -75,8 +75,13 @@ mod tests {
 
     #[test]
     fn wire_codes_are_exactly_those_of_the_registry() {
-        let allowed: Vec<u16> = (0..=u16::MAX).filter(|&code| CloseCode::from_wire(code).is_some()).collect();
-        let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
+        let allowed: Vec<u16> = (0..=u16::MAX)
+            .filter(|&code| CloseCode::from_wire(code).is_some())
+            .collect();
+        let expected: Vec<u16> = (1000..=1003)
+            .chain(1007..=1014)
+            .chain(3000..=4999)
+            .collect();
         assert_eq!(allowed, expected);
     }
 }

@@ -60,7 +60,12 @@ pub struct Closed {
 impl Closed {
     /// A connection that ended without the peer's Close frame.
     pub fn abnormal(error: Error) -> Self {
-        Self { code: CloseCode::ABNORMAL, reason: Box::default(), error: Some(error), http_status: 0 }
+        Self {
+            code: CloseCode::ABNORMAL,
+            reason: Box::default(),
+            error: Some(error),
+            http_status: 0,
+        }
     }
 
     /// Whether the closing handshake completed.
@@ -197,7 +202,8 @@ impl Connection {
                 // RFC 6455 §5.5.1: a Close is answered by one with the same code, unless one was
                 // sent before.
                 if !self.send.is_closed() {
-                    self.send.close(Some(close.code), "", tools.random, tools.out);
+                    self.send
+                        .close(Some(close.code), "", tools.random, tools.out);
                 }
                 self.peer_close = Some(Box::new((close.code, Box::from(close.reason))));
                 self.enter(Phase::Closed, tools.now);
@@ -225,7 +231,8 @@ impl Connection {
     pub fn fail(&mut self, error: Error, tools: &mut Tools<'_>) {
         if !self.send.is_closed() {
             let reason = truncated(error.detail());
-            self.send.close(Some(close_code_of(&error)), reason, tools.random, tools.out);
+            self.send
+                .close(Some(close_code_of(&error)), reason, tools.random, tools.out);
         }
         if self.phase != Phase::Closed {
             self.failure.get_or_insert_with(|| Box::new(error));
@@ -281,13 +288,23 @@ impl Connection {
             let late = self.closing.after(tools.config.close_timeout) <= tools.now;
             return if late { Due::Reset } else { Due::Nothing };
         }
-        if let Some((_, kind)) = self.silence(tools.config).filter(|&(at, _)| at <= tools.now) {
+        if let Some((_, kind)) = self
+            .silence(tools.config)
+            .filter(|&(at, _)| at <= tools.now)
+        {
             self.fail(Error::new(kind, silence_reason(kind)), tools);
             return Due::Nothing;
         }
         if self.next_ping.is_some_and(|at| at <= tools.now) {
-            self.next_ping = tools.config.ping_interval.map(|interval| tools.now.after(interval));
-            if self.send.ping(KEEPALIVE_PAYLOAD, tools.random, tools.out).is_ok() {
+            self.next_ping = tools
+                .config
+                .ping_interval
+                .map(|interval| tools.now.after(interval));
+            if self
+                .send
+                .ping(KEEPALIVE_PAYLOAD, tools.random, tools.out)
+                .is_ok()
+            {
                 self.pinged.get_or_insert(tools.now);
             }
         }
@@ -298,7 +315,12 @@ impl Connection {
     /// and counts if nothing ended the connection before.
     pub fn closed(&mut self, cause: Error) -> Closed {
         match self.peer_close.take() {
-            Some(close) => Closed { code: close.0, reason: close.1, error: None, http_status: 0 },
+            Some(close) => Closed {
+                code: close.0,
+                reason: close.1,
+                error: None,
+                http_status: 0,
+            },
             None => Closed::abnormal(self.failure.take().map_or(cause, |failure| *failure)),
         }
     }
@@ -313,8 +335,12 @@ impl Connection {
         if self.paused.is_some() {
             return None;
         }
-        let idle = config.idle_timeout.map(|limit| (self.received.after(limit), ErrorKind::IdleTimeout));
-        let ping = self.pinged.map(|at| (at.after(config.ping_timeout), ErrorKind::KeepaliveTimeout));
+        let idle = config
+            .idle_timeout
+            .map(|limit| (self.received.after(limit), ErrorKind::IdleTimeout));
+        let ping = self
+            .pinged
+            .map(|at| (at.after(config.ping_timeout), ErrorKind::KeepaliveTimeout));
         match (idle, ping) {
             (Some(idle), Some(ping)) => Some(if ping.0 <= idle.0 { ping } else { idle }),
             (idle, ping) => idle.or(ping),

@@ -76,15 +76,21 @@ impl Header {
         };
         let (fin, masked) = (first & FIN != 0, second & MASK != 0);
         if first & RSV != 0 {
-            return Err(Violation("a reserved bit is set and no extension gives it a meaning (RFC 6455 §5.2)"));
+            return Err(Violation(
+                "a reserved bit is set and no extension gives it a meaning (RFC 6455 §5.2)",
+            ));
         }
         let Some(opcode) = Opcode::from_bits(first & 0x0f) else {
             return Err(Violation("the opcode is reserved (RFC 6455 §5.2)"));
         };
         match (receiver, masked) {
             (Role::Server, true) | (Role::Client, false) => {}
-            (Role::Server, false) => return Err(Violation("a client's frame is not masked (RFC 6455 §5.1)")),
-            (Role::Client, true) => return Err(Violation("a server's frame is masked (RFC 6455 §5.1)")),
+            (Role::Server, false) => {
+                return Err(Violation("a client's frame is not masked (RFC 6455 §5.1)"));
+            }
+            (Role::Client, true) => {
+                return Err(Violation("a server's frame is masked (RFC 6455 §5.1)"));
+            }
         }
         let short = second & 0x7f;
         if opcode.is_control() {
@@ -92,19 +98,37 @@ impl Header {
                 return Err(Violation("a control frame is fragmented (RFC 6455 §5.5)"));
             }
             if short > MAX_CONTROL as u8 {
-                return Err(Violation("a control frame is longer than 125 octets (RFC 6455 §5.5)"));
+                return Err(Violation(
+                    "a control frame is longer than 125 octets (RFC 6455 §5.5)",
+                ));
             }
         }
         let Some((len, extended)) = read_length(short, rest)? else {
             return Ok(None);
         };
         if !masked {
-            return Ok(Some((Self { fin, opcode, key: [0; 4], len }, 2 + extended)));
+            return Ok(Some((
+                Self {
+                    fin,
+                    opcode,
+                    key: [0; 4],
+                    len,
+                },
+                2 + extended,
+            )));
         }
         let Some(key) = rest.get(extended..).and_then(<[u8]>::first_chunk) else {
             return Ok(None);
         };
-        Ok(Some((Self { fin, opcode, key: *key, len }, 6 + extended)))
+        Ok(Some((
+            Self {
+                fin,
+                opcode,
+                key: *key,
+                len,
+            },
+            6 + extended,
+        )))
     }
 }
 
@@ -123,9 +147,9 @@ fn read_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Violation
         127 => match rest.first_chunk() {
             Some(octets) => match u64::from_be_bytes(*octets) {
                 ..0x1_0000 => Err(not_minimal),
-                len if len >> 63 != 0 => {
-                    Err(Violation("the most significant bit of the payload length is set (RFC 6455 §5.2)"))
-                }
+                len if len >> 63 != 0 => Err(Violation(
+                    "the most significant bit of the payload length is set (RFC 6455 §5.2)",
+                )),
                 len => Ok(Some((len, 8))),
             },
             None => Ok(None),
@@ -136,7 +160,13 @@ fn read_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Violation
 
 /// Appends a frame's header to `out`.
 #[inline]
-pub(crate) fn append_header(out: &mut Vec<u8>, fin: bool, opcode: Opcode, len: usize, key: Option<[u8; 4]>) {
+pub(crate) fn append_header(
+    out: &mut Vec<u8>,
+    fin: bool,
+    opcode: Opcode,
+    len: usize,
+    key: Option<[u8; 4]>,
+) {
     let mut header = [0; MAX_HEADER];
     header[0] = if fin { FIN } else { 0 } | opcode as u8;
     let mask = if key.is_some() { MASK } else { 0 };
@@ -165,7 +195,13 @@ pub(crate) fn append_header(out: &mut Vec<u8>, fin: bool, opcode: Opcode, len: u
 
 /// Appends a whole frame to `out`.
 #[inline]
-pub(crate) fn append_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, payload: &[u8], key: Option<[u8; 4]>) {
+pub(crate) fn append_frame(
+    out: &mut Vec<u8>,
+    fin: bool,
+    opcode: Opcode,
+    payload: &[u8],
+    key: Option<[u8; 4]>,
+) {
     out.reserve(MAX_HEADER + payload.len());
     append_header(out, fin, opcode, payload.len(), key);
     match key {
@@ -184,13 +220,24 @@ mod tests {
             for key in [None, Some([1, 2, 3, 4])] {
                 let mut bytes = Vec::new();
                 append_header(&mut bytes, true, Opcode::Binary, len, key);
-                let receiver = if key.is_some() { Role::Server } else { Role::Client };
+                let receiver = if key.is_some() {
+                    Role::Server
+                } else {
+                    Role::Client
+                };
                 for cut in 0..bytes.len() {
-                    assert_eq!(Header::parse(&bytes[..cut], receiver), Ok(None), "length {len} cut at {cut}");
+                    assert_eq!(
+                        Header::parse(&bytes[..cut], receiver),
+                        Ok(None),
+                        "length {len} cut at {cut}"
+                    );
                 }
                 let (header, used) = Header::parse(&bytes, receiver).unwrap().unwrap();
                 assert_eq!((header.len, used), (len as u64, bytes.len()));
-                assert_eq!((header.fin, header.opcode, header.key), (true, Opcode::Binary, key.unwrap_or_default()));
+                assert_eq!(
+                    (header.fin, header.opcode, header.key),
+                    (true, Opcode::Binary, key.unwrap_or_default())
+                );
             }
         }
     }
@@ -212,17 +259,41 @@ mod tests {
                     _ => &[],
                 });
                 bytes.extend_from_slice(&[0; 4]);
-                assert_eq!(Header::parse(&bytes, Role::Server).is_ok(), good, "{first:#x} {second:#x}");
+                assert_eq!(
+                    Header::parse(&bytes, Role::Server).is_ok(),
+                    good,
+                    "{first:#x} {second:#x}"
+                );
             }
         }
     }
 
     #[test]
     fn lengths_must_be_minimal_and_positive() {
-        let parse = |bytes: &[u8]| Header::parse(bytes, Role::Client).map_err(|violation| violation.0);
-        assert!(parse(&[0x82, 126, 0, 125]).unwrap_err().contains("shortest"));
-        assert!(parse(&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]).unwrap_err().contains("shortest"));
-        assert!(parse(&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]).unwrap_err().contains("most significant"));
-        assert_eq!(parse(&[0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255]).unwrap().unwrap().0.len, u64::MAX >> 1);
+        let parse =
+            |bytes: &[u8]| Header::parse(bytes, Role::Client).map_err(|violation| violation.0);
+        assert!(
+            parse(&[0x82, 126, 0, 125])
+                .unwrap_err()
+                .contains("shortest")
+        );
+        assert!(
+            parse(&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
+                .unwrap_err()
+                .contains("shortest")
+        );
+        assert!(
+            parse(&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0])
+                .unwrap_err()
+                .contains("most significant")
+        );
+        assert_eq!(
+            parse(&[0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255])
+                .unwrap()
+                .unwrap()
+                .0
+                .len,
+            u64::MAX >> 1
+        );
     }
 }

@@ -42,7 +42,10 @@ impl fmt::Display for HeadError {
                 write!(f, "the head is longer than max_handshake_bytes, {limit}")
             }
             Self::TooManyHeaders { limit } => {
-                write!(f, "the head has more header fields than max_handshake_headers, {limit}")
+                write!(
+                    f,
+                    "the head has more header fields than max_handshake_headers, {limit}"
+                )
             }
             Self::Malformed(why) => f.write_str(why),
         }
@@ -60,7 +63,8 @@ impl HeadReader {
     pub fn feed(&mut self, input: &[u8], limit: usize) -> Result<(usize, bool), HeadError> {
         let before = self.bytes.len();
         let room = limit.saturating_sub(before);
-        self.bytes.extend_from_slice(&input[..input.len().min(room)]);
+        self.bytes
+            .extend_from_slice(&input[..input.len().min(room)]);
         if before == 0 {
             check_first_octet(input)?;
         }
@@ -107,10 +111,12 @@ impl HeadReader {
 fn check_first_octet(input: &[u8]) -> Result<(), HeadError> {
     match input.first() {
         // A TLS record of type handshake (RFC 8446 §5.1).
-        Some(0x16) => Err(HeadError::Malformed("this looks like TLS; expected plain HTTP here")),
-        Some(&octet) if !is_token_octet(octet) => {
-            Err(HeadError::Malformed("the first octet does not begin an HTTP message"))
-        }
+        Some(0x16) => Err(HeadError::Malformed(
+            "this looks like TLS; expected plain HTTP here",
+        )),
+        Some(&octet) if !is_token_octet(octet) => Err(HeadError::Malformed(
+            "the first octet does not begin an HTTP message",
+        )),
         _ => Ok(()),
     }
 }
@@ -127,7 +133,10 @@ impl<'a> Headers<'a> {
 
     /// The values of all fields called `name`, in any case.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|&(_, value)| value)
+        self.0
+            .iter()
+            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|&(_, value)| value)
     }
 
     /// Every field as name and value.
@@ -147,7 +156,9 @@ impl<'a> Headers<'a> {
 
     /// Whether a field called `name` lists `token`, in any case.
     pub(crate) fn lists(&self, name: &str, token: &str) -> bool {
-        self.all(name).flat_map(elements).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+        self.all(name)
+            .flat_map(elements)
+            .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// The value of the only field called `name`; an error tells whether there is none or several.
@@ -190,11 +201,17 @@ impl<'a> Request<'a> {
         let mut fields = vec![httparse::EMPTY_HEADER; max_headers.min(head.len())];
         let mut request = httparse::Request::new(&mut fields);
         complete(request.parse(head), max_headers)?;
-        let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version)
+        let (Some(method), Some(target), Some(minor_version)) =
+            (request.method, request.path, request.version)
         else {
             return Err(HeadError::Malformed("the request line is incomplete"));
         };
-        Ok(Self { method, target, minor_version, headers: collect(request.headers) })
+        Ok(Self {
+            method,
+            target,
+            minor_version,
+            headers: collect(request.headers),
+        })
     }
 
     /// The first header field called `name`, in any case.
@@ -204,17 +221,22 @@ impl<'a> Request<'a> {
 
     /// The first header field called `name`, if it is UTF-8.
     pub fn header_text(&self, name: &str) -> Option<&'a str> {
-        self.header(name).and_then(|value| core::str::from_utf8(value).ok())
+        self.header(name)
+            .and_then(|value| core::str::from_utf8(value).ok())
     }
 
     /// The path of the target, without the query.
     pub fn path(&self) -> &'a str {
-        self.resource().split_once('?').map_or(self.resource(), |(path, _)| path)
+        self.resource()
+            .split_once('?')
+            .map_or(self.resource(), |(path, _)| path)
     }
 
     /// The query of the target, without the question mark; empty if there is none.
     pub fn query(&self) -> &'a str {
-        self.resource().split_once('?').map_or("", |(_, query)| query)
+        self.resource()
+            .split_once('?')
+            .map_or("", |(_, query)| query)
     }
 
     /// The subprotocols the client offers, in its order of preference.
@@ -228,7 +250,11 @@ impl<'a> Request<'a> {
     /// The target in origin-form: an absolute-form target (RFC 9112 §3.2.2) loses its scheme and
     /// authority.
     fn resource(&self) -> &'a str {
-        let Some((_, rest)) = self.target.split_once("://").filter(|_| !self.target.starts_with('/')) else {
+        let Some((_, rest)) = self
+            .target
+            .split_once("://")
+            .filter(|_| !self.target.starts_with('/'))
+        else {
             return self.target;
         };
         rest.find('/').map_or("/", |slash| &rest[slash..])
@@ -261,7 +287,11 @@ impl<'a> ResponseHead<'a> {
         let Some(status) = response.code else {
             return Err(HeadError::Malformed("the status line is incomplete"));
         };
-        Ok(Self { status, reason: response.reason.unwrap_or(""), headers: collect(response.headers) })
+        Ok(Self {
+            status,
+            reason: response.reason.unwrap_or(""),
+            headers: collect(response.headers),
+        })
     }
 }
 
@@ -285,13 +315,21 @@ fn complete(
 }
 
 fn collect<'a>(fields: &[httparse::Header<'a>]) -> Headers<'a> {
-    Headers(fields.iter().map(|field| (field.name, field.value)).collect())
+    Headers(
+        fields
+            .iter()
+            .map(|field| (field.name, field.value))
+            .collect(),
+    )
 }
 
 /// The elements of a comma-separated list, without white space around them; empty ones are left
 /// out (RFC 9110 §5.6.1.2).
 pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&octet| octet == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+    value
+        .split(|&octet| octet == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
 }
 
 /// Whether `octet` may stand in a token (RFC 9110 §5.6.2).
@@ -308,14 +346,17 @@ pub(crate) fn is_token(text: &[u8]) -> bool {
 /// Whether `text` may be the value of a header field (RFC 9110 §5.5): no control characters, and
 /// no white space at either end.
 pub(crate) fn is_field_value(text: &[u8]) -> bool {
-    text.iter().all(|&octet| octet == b'\t' || (octet >= b' ' && octet != 0x7f)) && text.trim_ascii() == text
+    text.iter()
+        .all(|&octet| octet == b'\t' || (octet >= b' ' && octet != 0x7f))
+        && text.trim_ascii() == text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEAD: &[u8] = b"GET /chat?a=b HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, , Upgrade\r\n\r\n";
+    const HEAD: &[u8] =
+        b"GET /chat?a=b HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, , Upgrade\r\n\r\n";
 
     #[test]
     fn finds_the_end_at_every_split() {
@@ -334,15 +375,24 @@ mod tests {
 
     #[test]
     fn the_limit_of_bytes_is_inclusive() {
-        assert_eq!(HeadReader::default().feed(HEAD, HEAD.len()), Ok((HEAD.len(), true)));
+        assert_eq!(
+            HeadReader::default().feed(HEAD, HEAD.len()),
+            Ok((HEAD.len(), true))
+        );
         let limit = HEAD.len() - 1;
-        assert_eq!(HeadReader::default().feed(HEAD, limit), Err(HeadError::TooManyBytes { limit }));
+        assert_eq!(
+            HeadReader::default().feed(HEAD, limit),
+            Err(HeadError::TooManyBytes { limit })
+        );
     }
 
     #[test]
     fn the_limit_of_headers_is_inclusive() {
         assert_eq!(Request::parse(HEAD, 2).unwrap().headers.len(), 2);
-        assert_eq!(Request::parse(HEAD, 1).unwrap_err(), HeadError::TooManyHeaders { limit: 1 });
+        assert_eq!(
+            Request::parse(HEAD, 1).unwrap_err(),
+            HeadError::TooManyHeaders { limit: 1 }
+        );
     }
 
     #[test]
@@ -381,7 +431,16 @@ mod tests {
     #[test]
     fn knows_tokens_and_values() {
         assert!(is_token(b"chat.v2"));
-        for bad in [&b""[..], b"a b", b"a,b", b"a\r\n", b"\xc3\xa9", b"a\"", b"(a)", b"a/b"] {
+        for bad in [
+            &b""[..],
+            b"a b",
+            b"a,b",
+            b"a\r\n",
+            b"\xc3\xa9",
+            b"a\"",
+            b"(a)",
+            b"a/b",
+        ] {
             assert!(!is_token(bad), "{bad:?}");
         }
         assert!(is_field_value(b"text/plain; charset=utf-8"));

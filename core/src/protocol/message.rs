@@ -45,15 +45,20 @@ impl Buffers {
 pub(crate) struct Assembly {
     message_type: MessageType,
     data: Vec<u8>,
-    /// Frames so far, the unfinished one included.
-    frames: u32,
+    /// Frames that came after the first one.
+    fragments: u32,
     /// Has seen all of `data` if the message is text.
     utf8: Utf8,
 }
 
 impl Assembly {
     pub(crate) fn new(message_type: MessageType, buffers: &mut Buffers) -> Self {
-        Self { message_type, data: buffers.take(), frames: 0, utf8: Utf8::default() }
+        Self {
+            message_type,
+            data: buffers.take(),
+            fragments: 0,
+            utf8: Utf8::default(),
+        }
     }
 
     pub(crate) fn recycle(self, buffers: &mut Buffers) {
@@ -61,18 +66,25 @@ impl Assembly {
     }
 
     /// Admits a frame of `len` octets, before anything is reserved for it.
-    pub(crate) fn admit(&mut self, len: u64, max_bytes: u64, max_frames: u32) -> Result<()> {
+    pub(crate) fn admit(&mut self, len: u64, max_bytes: u64) -> Result<()> {
         let total = (self.data.len() as u64).saturating_add(len);
         if total > max_bytes {
             return Err(too_big(total, max_bytes));
         }
-        self.frames += 1;
-        if self.frames > max_frames {
+        Ok(())
+    }
+
+    /// Counts a frame that continues the message.
+    pub(crate) fn count_fragment(&mut self, max_fragments: u32) -> Result<()> {
+        if self.fragments == max_fragments {
             return Err(Error::new(
                 ErrorKind::TooManyFragments,
-                format!("the message has more fragments than max_fragments, {max_frames}"),
+                format!(
+                    "the message is continued by more fragments than max_fragments, {max_fragments}"
+                ),
             ));
         }
+        self.fragments += 1;
         Ok(())
     }
 
@@ -85,7 +97,10 @@ impl Assembly {
         if self.data.capacity() == len {
             let wanted = left.min(FIRST_RESERVE.max(len * 2) - len);
             self.data.try_reserve_exact(wanted).map_err(|_| {
-                Error::new(ErrorKind::NoMemory, format!("no memory for a message of {} bytes", len + left))
+                Error::new(
+                    ErrorKind::NoMemory,
+                    format!("no memory for a message of {} bytes", len + left),
+                )
             })?;
         }
         Ok(&mut self.data)
@@ -99,7 +114,9 @@ impl Assembly {
     /// Validates what was appended from `start` on (RFC 6455 §8.1).
     pub(crate) fn validate(&mut self, start: usize) -> Result<()> {
         if self.message_type == MessageType::Text {
-            self.utf8.feed(&self.data[start..]).map_err(|_| not_utf8())?;
+            self.utf8
+                .feed(&self.data[start..])
+                .map_err(|_| not_utf8())?;
         }
         Ok(())
     }
@@ -132,7 +149,10 @@ pub(crate) fn too_big(len: u64, max_bytes: u64) -> Error {
 
 /// The error of text that is not UTF-8.
 pub(crate) fn not_utf8() -> Error {
-    Error::new(ErrorKind::InvalidText, "the text is not UTF-8 (RFC 6455 §8.1)")
+    Error::new(
+        ErrorKind::InvalidText,
+        "the text is not UTF-8 (RFC 6455 §8.1)",
+    )
 }
 
 #[cfg(test)]
@@ -148,7 +168,10 @@ mod tests {
             let room = assembly.room(left).unwrap();
             room.push(0);
             let (len, capacity) = (room.len(), room.capacity());
-            assert!(capacity <= FIRST_RESERVE.max(2 * len), "{capacity} at {len}");
+            assert!(
+                capacity <= FIRST_RESERVE.max(2 * len),
+                "{capacity} at {len}"
+            );
             room.resize(capacity.min(declared), 0);
         }
         assert_eq!(assembly.finish().unwrap().as_bytes().len(), declared);
@@ -162,7 +185,10 @@ mod tests {
         }
         buffers.put_back(Vec::with_capacity(KEEP_EACH + 1));
         assert!(buffers.kept <= KEEP_TOTAL);
-        assert_eq!(buffers.free.iter().map(Vec::capacity).sum::<usize>(), buffers.kept);
+        assert_eq!(
+            buffers.free.iter().map(Vec::capacity).sum::<usize>(),
+            buffers.kept
+        );
         let count = buffers.free.len();
         for _ in 0..count + 1 {
             buffers.take();

@@ -95,7 +95,11 @@ impl Receive {
         buffers: &mut Buffers,
     ) -> Result<Option<Event<'a>>> {
         self.recycle(buffers);
-        if self.state != State::Header || self.stashed != 0 || self.assembly.is_some() || self.control.is_some() {
+        if self.state != State::Header
+            || self.stashed != 0
+            || self.assembly.is_some()
+            || self.control.is_some()
+        {
             return self.next_split(input, config, buffers);
         }
         let (header, used) = match Header::parse(input, self.role) {
@@ -156,12 +160,17 @@ impl Receive {
     /// # Errors
     /// The octets are not UTF-8 in a text message; this half is inert.
     pub(crate) fn filled(&mut self, count: usize) -> Result<()> {
-        let (State::Data { left, key, fin }, Some(assembly)) = (self.state, &mut self.assembly) else {
+        let (State::Data { left, key, fin }, Some(assembly)) = (self.state, &mut self.assembly)
+        else {
             return Ok(());
         };
         let start = assembly.len() - count;
         apply_mask(assembly.tail(start), key);
-        self.state = State::Data { left: left - count as u64, key: rotate(key, count as u64), fin };
+        self.state = State::Data {
+            left: left - count as u64,
+            key: rotate(key, count as u64),
+            fin,
+        };
         if let Err(error) = assembly.validate(start) {
             return Err(self.inert(error));
         }
@@ -237,8 +246,14 @@ impl Receive {
                     self.state = State::Header;
                     return self.deliver_control();
                 }
-                State::Data { left: 0, fin: false, .. } => self.state = State::Header,
-                State::Data { left: 0, fin: true, .. } => {
+                State::Data {
+                    left: 0,
+                    fin: false,
+                    ..
+                } => self.state = State::Header,
+                State::Data {
+                    left: 0, fin: true, ..
+                } => {
                     self.state = State::Header;
                     return self.deliver_message();
                 }
@@ -252,7 +267,11 @@ impl Receive {
     fn read_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>> {
         loop {
             let known = usize::from(self.stashed);
-            let bytes = if known == 0 { &**input } else { &self.stash[..known] };
+            let bytes = if known == 0 {
+                &**input
+            } else {
+                &self.stash[..known]
+            };
             match Header::parse(bytes, self.role) {
                 Err(violation) => return Err(self.violate(violation)),
                 Ok(Some((header, used))) => {
@@ -293,7 +312,10 @@ impl Receive {
         };
         // RFC 6455 §5.4: the fragments of one message are not interleaved with those of another.
         let assembly = match (message_type, &mut self.assembly) {
-            (None, Some(assembly)) => assembly,
+            (None, Some(assembly)) => {
+                assembly.count_fragment(config.max_fragments)?;
+                assembly
+            }
             (Some(message_type), slot @ None) => {
                 slot.insert(Box::new(Assembly::new(message_type, buffers)))
             }
@@ -310,8 +332,12 @@ impl Receive {
                 ));
             }
         };
-        assembly.admit(header.len, config.max_message_bytes, config.max_fragments)?;
-        self.state = State::Data { left: header.len, key: header.key, fin: header.fin };
+        assembly.admit(header.len, config.max_message_bytes)?;
+        self.state = State::Data {
+            left: header.len,
+            key: header.key,
+            fin: header.fin,
+        };
         Ok(())
     }
 
@@ -388,25 +414,38 @@ fn judge_control(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>> {
     match opcode {
         Opcode::Ping => Ok(Event::Ping(payload)),
         Opcode::Close => parse_close(payload).map(Event::Close),
-        Opcode::Pong | Opcode::Continuation | Opcode::Text | Opcode::Binary => Ok(Event::Pong(payload)),
+        Opcode::Pong | Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+            Ok(Event::Pong(payload))
+        }
     }
 }
 
 /// RFC 6455 §5.5.1 and §7.4.
 fn parse_close(payload: &[u8]) -> Result<CloseFrame<'_>> {
     match payload {
-        [] => Ok(CloseFrame { code: CloseCode::NO_STATUS, reason: "" }),
-        [_] => Err(Error::new(ErrorKind::Protocol, "a Close frame has half a code (RFC 6455 §5.5.1)")),
+        [] => Ok(CloseFrame {
+            code: CloseCode::NO_STATUS,
+            reason: "",
+        }),
+        [_] => Err(Error::new(
+            ErrorKind::Protocol,
+            "a Close frame has half a code (RFC 6455 §5.5.1)",
+        )),
         [high, low, reason @ ..] => {
             let number = u16::from_be_bytes([*high, *low]);
             let Some(code) = CloseCode::from_wire(number) else {
                 return Err(Error::new(
                     ErrorKind::Protocol,
-                    format!("a Close frame has the code {number}, which may not be sent (RFC 6455 §7.4)"),
+                    format!(
+                        "a Close frame has the code {number}, which may not be sent (RFC 6455 §7.4)"
+                    ),
                 ));
             };
             let reason = check(reason).map_err(|_| {
-                Error::new(ErrorKind::InvalidText, "the reason of a Close frame is not UTF-8 (RFC 6455 §5.5.1)")
+                Error::new(
+                    ErrorKind::InvalidText,
+                    "the reason of a Close frame is not UTF-8 (RFC 6455 §5.5.1)",
+                )
             })?;
             Ok(CloseFrame { code, reason })
         }

@@ -30,7 +30,14 @@ pub struct Send {
 impl Send {
     /// The half of an endpoint that is `role`.
     pub fn new(role: Role) -> Self {
-        Self { role, closed: false, backlogged: false, fragmented: None, utf8: Utf8::default(), pong: None }
+        Self {
+            role,
+            closed: false,
+            backlogged: false,
+            fragmented: None,
+            utf8: Utf8::default(),
+            pong: None,
+        }
     }
 
     /// Whether a Close frame was written.
@@ -57,7 +64,12 @@ impl Send {
     /// # Errors
     /// As [`text`](Self::text).
     #[inline]
-    pub fn binary(&mut self, data: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+    pub fn binary(
+        &mut self,
+        data: &[u8],
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         self.message(MessageType::Binary, data, random, out)
     }
 
@@ -71,12 +83,17 @@ impl Send {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         self.check_whole()?;
-        append_frame(out, true, message_type.into(), payload, self.key(random), );
+        append_frame(out, true, message_type.into(), payload, self.key(random));
         Ok(())
     }
 
     /// Appends the header of a message whose payload the caller writes behind it, unmasked.
-    pub(crate) fn plain_header(&mut self, message_type: MessageType, len: usize, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn plain_header(
+        &mut self,
+        message_type: MessageType,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         debug_assert!(self.is_plain());
         self.check_whole()?;
         append_header(out, true, message_type.into(), len, None);
@@ -105,12 +122,18 @@ impl Send {
             Some(begun) => {
                 return Err(Error::new(
                     ErrorKind::State,
-                    format!("the fragmented message is {begun:?}; its fragments cannot be {message_type:?}"),
+                    format!(
+                        "the fragmented message is {begun:?}; its fragments cannot be {message_type:?}"
+                    ),
                 ));
             }
         };
         if message_type == MessageType::Text {
-            let mut utf8 = if self.fragmented.is_some() { self.utf8 } else { Utf8::default() };
+            let mut utf8 = if self.fragmented.is_some() {
+                self.utf8
+            } else {
+                Utf8::default()
+            };
             let valid = utf8.feed(payload).is_ok() && (!fin || utf8.is_complete());
             if !valid {
                 return Err(Error::invalid("the text is not UTF-8"));
@@ -126,7 +149,12 @@ impl Send {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] after Close, [`ErrorKind::Invalid`] for a longer payload.
-    pub fn ping(&mut self, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+    pub fn ping(
+        &mut self,
+        payload: &[u8],
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         self.control(Opcode::Ping, payload, random, out)
     }
 
@@ -134,7 +162,12 @@ impl Send {
     ///
     /// # Errors
     /// As [`ping`](Self::ping).
-    pub fn pong(&mut self, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+    pub fn pong(
+        &mut self,
+        payload: &[u8],
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         self.control(Opcode::Pong, payload, random, out)
     }
 
@@ -186,7 +219,13 @@ impl Send {
         self.pong = None;
     }
 
-    fn control(&mut self, opcode: Opcode, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
+    fn control(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         self.check_open()?;
         if payload.len() > MAX_CONTROL {
             return Err(Error::invalid(format!(
@@ -211,11 +250,18 @@ impl Send {
         if self.closed {
             return Error::closed();
         }
-        Error::new(ErrorKind::State, "a fragmented message is not finished; send its last fragment first")
+        Error::new(
+            ErrorKind::State,
+            "a fragmented message is not finished; send its last fragment first",
+        )
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.closed { Err(Error::closed()) } else { Ok(()) }
+        if self.closed {
+            Err(Error::closed())
+        } else {
+            Ok(())
+        }
     }
 
     /// RFC 6455 §5.3: a client takes a fresh key for each frame, a server none.

@@ -124,8 +124,14 @@ mod tests {
             assert_eq!(verdict == Ok(true), core::str::from_utf8(text).is_ok());
             for cut in 0..=text.len() {
                 let mut split = Utf8::default();
-                let halves = split.feed(&text[..cut]).and_then(|()| split.feed(&text[cut..]));
-                assert_eq!(halves.map(|()| split.is_complete()), verdict, "{text:x?} cut at {cut}");
+                let halves = split
+                    .feed(&text[..cut])
+                    .and_then(|()| split.feed(&text[cut..]));
+                assert_eq!(
+                    halves.map(|()| split.is_complete()),
+                    verdict,
+                    "{text:x?} cut at {cut}"
+                );
             }
         }
     }

@@ -3,17 +3,17 @@
 //! Does not know: the rules; types, macros or names brought in by `use`.
 
 /// A source file without the tests at its end.
-pub struct Source {
+pub(crate) struct Source {
     /// From the root of the checkout, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// As written.
-    pub text: String,
+    pub(crate) text: String,
     /// With comments, strings and character literals blanked; lines stay lines.
-    pub code: String,
+    pub(crate) code: String,
 }
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let lines: Vec<&str> = text.lines().collect();
         let tests = lines.windows(2).position(|pair| {
             pair[0].starts_with("#[cfg(") && pair[0].contains("test") && pair[1].starts_with("mod ")
@@ -27,7 +27,7 @@ impl Source {
     }
 
     /// `net::poller::epoll` for `core/src/net/poller/epoll.rs`; none outside the core.
-    pub fn module(&self) -> Option<String> {
+    pub(crate) fn module(&self) -> Option<String> {
         let name = self.path.strip_prefix("core/src/")?.strip_suffix(".rs")?;
         let name = name.strip_suffix("/mod").unwrap_or(name);
         Some(if name == "lib" {
@@ -38,7 +38,7 @@ impl Source {
     }
 }
 
-pub fn is_word(c: Option<char>) -> bool {
+pub(crate) fn is_word(c: Option<char>) -> bool {
     c.is_some_and(|c| c.is_alphanumeric() || c == '_')
 }
 
@@ -92,7 +92,7 @@ fn literal_end(chars: &[char], i: usize) -> usize {
 }
 
 /// All paths of two segments or more, those of `use` trees written out.
-pub fn paths(code: &str) -> Vec<String> {
+pub(crate) fn paths(code: &str) -> Vec<String> {
     let (mut found, mut rest) = (Vec::new(), String::new());
     for part in code.split_inclusive(';') {
         let starts = part.match_indices("use ").map(|(i, _)| i);
@@ -130,7 +130,7 @@ fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
 }
 
 /// The name of each function that has a body, and its lines.
-pub fn functions(code: &str) -> Vec<(String, usize)> {
+pub(crate) fn functions(code: &str) -> Vec<(String, usize)> {
     let starts = code.match_indices("fn ").map(|(i, _)| i);
     let starts = starts.filter(|&i| !is_word(code[..i].chars().next_back()));
     starts.filter_map(|i| function(&code[i..])).collect()

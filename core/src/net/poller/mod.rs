@@ -32,6 +32,11 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    const BOTH: Interest = Interest {
+        readable: true,
+        writable: true,
+    };
+
     /// How long a test waits for what has to come.
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -63,6 +68,16 @@ mod tests {
         /// What is ready without waiting.
         fn look(&mut self) -> &[Ready] {
             self.wait(Some(Duration::ZERO))
+        }
+
+        /// A wait that has to end without anything ready, long before its limit.
+        fn wait_for_nothing(&mut self) {
+            let start = Poller::now();
+            assert_eq!(self.wait(Some(PATIENCE)), []);
+            assert!(
+                Poller::now().since(start) < PATIENCE,
+                "nothing ended the wait"
+            );
         }
 
         /// Waits until something is ready that `wanted` accepts.
@@ -184,10 +199,7 @@ mod tests {
             .modify(near.as_raw_fd(), 7, Interest::NONE)
             .unwrap();
         assert_eq!(watch.look(), []);
-        watch
-            .poller
-            .modify(near.as_raw_fd(), 9, Interest::BOTH)
-            .unwrap();
+        watch.poller.modify(near.as_raw_fd(), 9, BOTH).unwrap();
         let both = watch.until(|ready| ready.readable && ready.writable);
         assert_eq!(
             both,
@@ -226,7 +238,7 @@ mod tests {
             (Interest::NONE, false, false),
             (Interest::READ, true, false),
             (Interest::WRITE, false, true),
-            (Interest::BOTH, true, true),
+            (BOTH, true, true),
         ] {
             let (mut watch, (near, far)) = (Watch::new(), pair());
             watch.add(&near, 7, interest);
@@ -251,7 +263,7 @@ mod tests {
         let near = TcpStream::connect(address).unwrap();
         let (far, _) = listener.accept().unwrap();
         let mut watch = Watch::new();
-        watch.add(&near, 1, Interest::BOTH);
+        watch.add(&near, 1, BOTH);
         socket2::SockRef::from(&far)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
@@ -382,12 +394,12 @@ mod tests {
         ] {
             watch.poller.set_timer(Some(at)).unwrap();
             while Poller::now() < at {
-                assert_eq!(watch.wait(None), []);
+                watch.wait_for_nothing();
             }
             // The same time again is a new timer once the first has fired, and ends one wait more.
             watch.look();
             watch.poller.set_timer(Some(at)).unwrap();
-            assert_eq!(watch.wait(None), []);
+            watch.wait_for_nothing();
             watch.poller.set_timer(None).unwrap();
         }
     }
@@ -423,8 +435,7 @@ mod tests {
         });
         let mut expected = 0;
         while expected < 1000 {
-            // Without a limit: a lost wake-up would hang here.
-            assert_eq!(watch.wait(None), []);
+            watch.wait_for_nothing();
             for number in receiver.try_iter() {
                 assert_eq!(number, expected);
                 expected += 1;

@@ -33,10 +33,6 @@ impl Interest {
         readable: false,
         writable: true,
     };
-    pub(crate) const BOTH: Self = Self {
-        readable: true,
-        writable: true,
-    };
 }
 
 /// What a descriptor is ready for, among what is of interest.

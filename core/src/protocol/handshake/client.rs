@@ -5,7 +5,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::handshake::key::{AcceptValue, accept_value, encode_key};
-use crate::protocol::handshake::{ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers};
+use crate::protocol::handshake::{
+    ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers,
+};
 use crate::protocol::head::{HeadError, NotSingle, ResponseHead, is_field_value};
 use crate::protocol::mask::Random;
 
@@ -27,14 +29,25 @@ impl RequestOptions {
     /// [`ErrorKind::Invalid`], naming the value that is wrong.
     pub fn validate(&self) -> Result<()> {
         check_subprotocols(&self.subprotocols)?;
-        if let Some(origin) = self.origin.as_deref().filter(|origin| !is_field_value(origin.as_bytes())) {
+        if let Some(origin) = self
+            .origin
+            .as_deref()
+            .filter(|origin| !is_field_value(origin.as_bytes()))
+        {
             return Err(Error::invalid(format!(
                 "origin has a control character, or white space at an end: {origin:?}"
             )));
         }
         check_headers(
             &self.headers,
-            &["host", "upgrade", "connection", "origin", "content-length", "transfer-encoding"],
+            &[
+                "host",
+                "upgrade",
+                "connection",
+                "origin",
+                "content-length",
+                "transfer-encoding",
+            ],
         )
     }
 }
@@ -73,11 +86,18 @@ pub fn request(
         write_header(out, "Origin", origin);
     }
     if !options.subprotocols.is_empty() {
-        write_header(out, "Sec-WebSocket-Protocol", &options.subprotocols.join(", "));
+        write_header(
+            out,
+            "Sec-WebSocket-Protocol",
+            &options.subprotocols.join(", "),
+        );
     }
     write_headers(out, &options.headers);
     out.extend_from_slice(b"\r\n");
-    ClientHandshake { expected: accept_value(key.as_bytes()), offered: options.subprotocols.clone() }
+    ClientHandshake {
+        expected: accept_value(key.as_bytes()),
+        offered: options.subprotocols.clone(),
+    }
 }
 
 impl ClientHandshake {
@@ -90,24 +110,37 @@ impl ClientHandshake {
         if response.status != 101 {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("the server answered {} {}; expected 101", response.status, response.reason),
+                format!(
+                    "the server answered {} {}; expected 101",
+                    response.status, response.reason
+                ),
             ));
         }
         for (name, token) in [("Upgrade", "websocket"), ("Connection", "Upgrade")] {
             if !response.headers.lists(name, token) {
-                return Err(bad(format!("the response lacks the header \"{name}: {token}\"")));
+                return Err(bad(format!(
+                    "the response lacks the header \"{name}: {token}\""
+                )));
             }
         }
         match response.headers.single("sec-websocket-accept") {
             Ok(value) if value == self.expected => {}
-            Ok(_) => return Err(bad("the response's Sec-WebSocket-Accept does not fit the request's key")),
+            Ok(_) => {
+                return Err(bad(
+                    "the response's Sec-WebSocket-Accept does not fit the request's key",
+                ));
+            }
             Err(NotSingle::Missing) => return Err(bad("the response lacks Sec-WebSocket-Accept")),
             Err(NotSingle::Repeated) => {
                 return Err(bad("the response has more than one Sec-WebSocket-Accept"));
             }
         }
         // RFC 6455 §4.1 item 5: an extension that was not asked for fails the connection.
-        if response.headers.all("sec-websocket-extensions").any(|value| !value.trim_ascii().is_empty()) {
+        if response
+            .headers
+            .all("sec-websocket-extensions")
+            .any(|value| !value.trim_ascii().is_empty())
+        {
             return Err(bad("the response names an extension that was not offered"));
         }
         self.check_subprotocol(response)
@@ -117,7 +150,9 @@ impl ClientHandshake {
     fn check_subprotocol(&self, response: &ResponseHead<'_>) -> Result<Option<Box<str>>> {
         match response.headers.single("sec-websocket-protocol") {
             Err(NotSingle::Missing) => Ok(None),
-            Err(NotSingle::Repeated) => Err(bad("the response has more than one Sec-WebSocket-Protocol")),
+            Err(NotSingle::Repeated) => {
+                Err(bad("the response has more than one Sec-WebSocket-Protocol"))
+            }
             Ok(value) => match self.offered.iter().find(|name| name.as_bytes() == value) {
                 Some(name) => Ok(Some(Box::from(name.as_str()))),
                 None => Err(bad(format!(
@@ -133,9 +168,10 @@ impl ClientHandshake {
 pub fn unreadable(error: &HeadError) -> Error {
     match error {
         HeadError::Malformed(why) => bad(format!("the response is not valid: {why}")),
-        HeadError::TooManyBytes { .. } | HeadError::TooManyHeaders { .. } => {
-            Error::new(ErrorKind::HandshakeTooLarge, format!("the response is too large: {error}"))
-        }
+        HeadError::TooManyBytes { .. } | HeadError::TooManyHeaders { .. } => Error::new(
+            ErrorKind::HandshakeTooLarge,
+            format!("the response is too large: {error}"),
+        ),
     }
 }
 

@@ -28,7 +28,9 @@ fn check_headers(headers: &ExtraHeaders, reserved: &[&str]) -> Result<()> {
         }
         let lower = name.to_ascii_lowercase();
         if reserved.contains(&lower.as_str()) || lower.starts_with("sec-websocket-") {
-            return Err(Error::invalid(format!("header {name} is set by wsabi and cannot be given")));
+            return Err(Error::invalid(format!(
+                "header {name} is set by wsabi and cannot be given"
+            )));
         }
     }
     Ok(())
@@ -46,7 +48,9 @@ pub fn check_subprotocols(subprotocols: &[String]) -> Result<()> {
             )));
         }
         if subprotocols[..i].contains(name) {
-            return Err(Error::invalid(format!("subprotocol {name:?} is given twice")));
+            return Err(Error::invalid(format!(
+                "subprotocol {name:?} is given twice"
+            )));
         }
     }
     Ok(())

@@ -6,7 +6,9 @@
 use crate::config::OriginPolicy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::handshake::key::{AcceptValue, accept_value, is_key};
-use crate::protocol::handshake::{ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers};
+use crate::protocol::handshake::{
+    ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers,
+};
 use crate::protocol::head::{HeadError, NotSingle, Request, elements, is_token};
 
 /// What a server accepts in an opening handshake.
@@ -59,7 +61,10 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(status: u16, kind: ErrorKind, detail: String) -> Self {
-        Self { response: Response::text(status, &detail), error: Error::new(kind, detail) }
+        Self {
+            response: Response::text(status, &detail),
+            error: Error::new(kind, detail),
+        }
     }
 
     fn bad(detail: impl Into<String>) -> Self {
@@ -67,7 +72,9 @@ impl Refusal {
     }
 
     fn with_header(mut self, name: &str, value: &str) -> Self {
-        self.response.headers.push((name.to_owned(), value.to_owned()));
+        self.response
+            .headers
+            .push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -84,7 +91,11 @@ impl Refusal {
 
     /// The refusal of a request that did not arrive in time.
     pub fn timeout() -> Self {
-        Self::new(408, ErrorKind::HandshakeTimeout, "the request did not arrive within handshake_timeout".into())
+        Self::new(
+            408,
+            ErrorKind::HandshakeTimeout,
+            "the request did not arrive within handshake_timeout".into(),
+        )
     }
 
     /// The refusal of a request that the application did not answer in time.
@@ -114,7 +125,10 @@ pub fn examine(request: &Request<'_>, policy: &ServerPolicy) -> Result<Asked, Re
     // RFC 6455 §4.1: "The method of the request MUST be GET, and the HTTP version MUST be at
     // least 1.1."
     if request.method != "GET" {
-        let detail = format!("the method of an opening handshake is GET, not {}", request.method);
+        let detail = format!(
+            "the method of an opening handshake is GET, not {}",
+            request.method
+        );
         return Err(Refusal::new(405, ErrorKind::Handshake, detail).with_header("Allow", "GET"));
     }
     if request.minor_version == 0 {
@@ -127,8 +141,16 @@ pub fn examine(request: &Request<'_>, policy: &ServerPolicy) -> Result<Asked, Re
     let key = check_key(request)?;
     check_origin(request, host, &policy.origins)?;
     let offered = check_offer(request)?;
-    let preferred = policy.subprotocols.iter().find(|name| offered.contains(name)).cloned();
-    Ok(Asked::Upgrade(Upgrade { accept: accept_value(key), offered, preferred }))
+    let preferred = policy
+        .subprotocols
+        .iter()
+        .find(|name| offered.contains(name))
+        .cloned();
+    Ok(Asked::Upgrade(Upgrade {
+        accept: accept_value(key),
+        offered,
+        preferred,
+    }))
 }
 
 /// The rules that hold for every request: one Host (RFC 9112 §3.2), a target this server can mean,
@@ -146,17 +168,29 @@ fn check_framing<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
     let target = request.target;
     let absolute = ["http://", "https://", "ws://", "wss://"]
         .iter()
-        .any(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+        .any(|scheme| {
+            target
+                .get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        });
     if !(target.starts_with('/') || absolute) || target.contains('#') {
-        return Err(Refusal::bad("the request target is neither a path nor a URL without fragment"));
+        return Err(Refusal::bad(
+            "the request target is neither a path nor a URL without fragment",
+        ));
     }
     if request.headers.get("transfer-encoding").is_some() {
-        return Err(Refusal::bad("the request has a Transfer-Encoding; wsabi reads no request bodies"));
+        return Err(Refusal::bad(
+            "the request has a Transfer-Encoding; wsabi reads no request bodies",
+        ));
     }
     for length in request.headers.all("content-length") {
         if length != b"0" {
             let detail = "the request has a body; wsabi reads no request bodies".to_owned();
-            let status = if length.iter().all(u8::is_ascii_digit) && !length.is_empty() { 413 } else { 400 };
+            let status = if length.iter().all(u8::is_ascii_digit) && !length.is_empty() {
+                413
+            } else {
+                400
+            };
             return Err(Refusal::new(status, ErrorKind::Handshake, detail));
         }
     }
@@ -166,7 +200,8 @@ fn check_framing<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
 fn speaks_of_websocket(request: &Request<'_>) -> bool {
     request.headers.lists("upgrade", "websocket")
         || request.headers.iter().any(|(name, _)| {
-            name.get(..14).is_some_and(|start| start.eq_ignore_ascii_case("sec-websocket-"))
+            name.get(..14)
+                .is_some_and(|start| start.eq_ignore_ascii_case("sec-websocket-"))
         })
 }
 
@@ -176,7 +211,11 @@ fn check_tokens(request: &Request<'_>) -> Result<(), Refusal> {
         if request.headers.lists(name, token) {
             continue;
         }
-        let problem = if request.headers.get(name).is_none() { "is missing" } else { "does not list it" };
+        let problem = if request.headers.get(name).is_none() {
+            "is missing"
+        } else {
+            "does not list it"
+        };
         return Err(Refusal::bad(format!(
             "an opening handshake needs the header \"{name}: {token}\"; {name} {problem} (a proxy in between has to pass it on)"
         )));
@@ -191,7 +230,10 @@ fn check_version(request: &Request<'_>) -> Result<(), Refusal> {
     }
     Err(Refusal {
         response: Response::upgrade_required("Sec-WebSocket-Version has to be 13"),
-        error: Error::new(ErrorKind::Handshake, "Sec-WebSocket-Version is missing or not 13"),
+        error: Error::new(
+            ErrorKind::Handshake,
+            "Sec-WebSocket-Version is missing or not 13",
+        ),
     })
 }
 
@@ -199,25 +241,42 @@ fn check_version(request: &Request<'_>) -> Result<(), Refusal> {
 fn check_key<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
     match request.headers.single("sec-websocket-key") {
         Ok(key) if is_key(key) => Ok(key),
-        Ok(_) => Err(Refusal::bad("Sec-WebSocket-Key is not the base64 of 16 octets")),
+        Ok(_) => Err(Refusal::bad(
+            "Sec-WebSocket-Key is not the base64 of 16 octets",
+        )),
         Err(NotSingle::Missing) => Err(Refusal::bad("the Sec-WebSocket-Key header is missing")),
-        Err(NotSingle::Repeated) => Err(Refusal::bad("there is more than one Sec-WebSocket-Key header")),
+        Err(NotSingle::Repeated) => Err(Refusal::bad(
+            "there is more than one Sec-WebSocket-Key header",
+        )),
     }
 }
 
 /// RFC 6455 §4.2.1 item 8, with the grammar of §4.3: tokens, each once.
 fn check_offer(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
     let mut offered: Vec<String> = Vec::new();
-    for element in request.headers.all("sec-websocket-protocol").flat_map(elements) {
-        let Some(name) = core::str::from_utf8(element).ok().filter(|name| is_token(name.as_bytes())) else {
-            return Err(Refusal::bad("Sec-WebSocket-Protocol has an element that is not a token"));
+    for element in request
+        .headers
+        .all("sec-websocket-protocol")
+        .flat_map(elements)
+    {
+        let Some(name) = core::str::from_utf8(element)
+            .ok()
+            .filter(|name| is_token(name.as_bytes()))
+        else {
+            return Err(Refusal::bad(
+                "Sec-WebSocket-Protocol has an element that is not a token",
+            ));
         };
         // Bounds the comparison below; nobody speaks so many.
         if offered.len() == 64 {
-            return Err(Refusal::bad("Sec-WebSocket-Protocol has more than 64 elements"));
+            return Err(Refusal::bad(
+                "Sec-WebSocket-Protocol has more than 64 elements",
+            ));
         }
         if offered.iter().any(|earlier| earlier == name) {
-            return Err(Refusal::bad(format!("Sec-WebSocket-Protocol lists {name} twice")));
+            return Err(Refusal::bad(format!(
+                "Sec-WebSocket-Protocol lists {name} twice"
+            )));
         }
         offered.push(name.to_owned());
     }
@@ -229,11 +288,15 @@ fn check_origin(request: &Request<'_>, host: &[u8], policy: &OriginPolicy) -> Re
     let origin = match request.headers.single("origin") {
         Ok(origin) => origin,
         Err(NotSingle::Missing) => return Ok(()),
-        Err(NotSingle::Repeated) => return Err(Refusal::bad("there is more than one Origin header")),
+        Err(NotSingle::Repeated) => {
+            return Err(Refusal::bad("there is more than one Origin header"));
+        }
     };
     let allowed = match policy {
         OriginPolicy::Any => true,
-        OriginPolicy::List(list) => list.iter().any(|entry| entry.as_bytes().eq_ignore_ascii_case(origin)),
+        OriginPolicy::List(list) => list
+            .iter()
+            .any(|entry| entry.as_bytes().eq_ignore_ascii_case(origin)),
         OriginPolicy::SameHost => is_same_host(origin, host),
     };
     if allowed {
@@ -284,16 +347,20 @@ fn split_authority(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let host_end = match authority.iter().position(|&octet| octet == b']') {
         Some(bracket) if authority.first() == Some(&b'[') => bracket + 1,
         Some(_) => return None,
-        None => authority.iter().position(|&octet| octet == b':').unwrap_or(authority.len()),
+        None => authority
+            .iter()
+            .position(|&octet| octet == b':')
+            .unwrap_or(authority.len()),
     };
     let (host, rest) = authority.split_at(host_end);
     let valid = match host {
-        [b'[', address @ .., b']'] => {
-            core::str::from_utf8(address).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
-        }
+        [b'[', address @ .., b']'] => core::str::from_utf8(address)
+            .is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok()),
         _ => {
             !host.is_empty()
-                && host.iter().all(|&octet| octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&octet))
+                && host.iter().all(|&octet| {
+                    octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&octet)
+                })
         }
     };
     let port = match rest {
@@ -336,7 +403,12 @@ pub struct Accept {
 }
 
 /// The fields of a response that wsabi writes itself.
-const RESERVED: &[&str] = &["upgrade", "connection", "content-length", "transfer-encoding"];
+const RESERVED: &[&str] = &[
+    "upgrade",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+];
 
 impl Upgrade {
     /// Appends the 101 response to `out` and returns the subprotocol it names (RFC 6455 §4.2.2
@@ -388,7 +460,10 @@ impl Response {
     pub fn text(status: u16, text: &str) -> Self {
         Self {
             status,
-            headers: vec![("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned())],
+            headers: vec![(
+                "Content-Type".to_owned(),
+                "text/plain; charset=utf-8".to_owned(),
+            )],
             body: format!("{text}\n").into_bytes(),
         }
     }
@@ -397,8 +472,12 @@ impl Response {
     /// 6455 §4.4).
     pub fn upgrade_required(text: &str) -> Self {
         let mut response = Self::text(426, text);
-        response.headers.push(("Upgrade".to_owned(), "websocket".to_owned()));
-        response.headers.push(("Sec-WebSocket-Version".to_owned(), "13".to_owned()));
+        response
+            .headers
+            .push(("Upgrade".to_owned(), "websocket".to_owned()));
+        response
+            .headers
+            .push(("Sec-WebSocket-Version".to_owned(), "13".to_owned()));
         response
     }
 
@@ -408,7 +487,10 @@ impl Response {
     /// [`ErrorKind::Invalid`], naming what is wrong.
     pub fn validate(&self) -> Result<()> {
         if !(200..=599).contains(&self.status) {
-            return Err(Error::invalid(format!("status is {}; expected 200 to 599", self.status)));
+            return Err(Error::invalid(format!(
+                "status is {}; expected 200 to 599",
+                self.status
+            )));
         }
         check_headers(&self.headers, RESERVED)
     }
@@ -417,10 +499,21 @@ impl Response {
     /// request has to (RFC 9110 §9.3.2).
     pub fn encode(&self, to_head: bool, out: &mut Vec<u8>) {
         let upgrade = self.headers.iter().any(|(name, _)| name == "Upgrade");
-        out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)).as_bytes());
+        out.extend_from_slice(
+            format!(
+                "HTTP/1.1 {} {}\r\n",
+                self.status,
+                reason_phrase(self.status)
+            )
+            .as_bytes(),
+        );
         write_headers(out, &self.headers);
         // RFC 9110 §7.8: a sender of Upgrade also names it in Connection.
-        write_header(out, "Connection", if upgrade { "close, Upgrade" } else { "close" });
+        write_header(
+            out,
+            "Connection",
+            if upgrade { "close, Upgrade" } else { "close" },
+        );
         // RFC 9110 §8.6: no Content-Length in a 204.
         if self.status != 204 {
             write_header(out, "Content-Length", &self.body.len().to_string());
@@ -489,7 +582,11 @@ mod tests {
             ("http://user@example.com", "example.com", false),
             ("custom://example.com", "example.com", true),
         ] {
-            assert_eq!(is_same_host(origin.as_bytes(), host.as_bytes()), same, "{origin} at {host}");
+            assert_eq!(
+                is_same_host(origin.as_bytes(), host.as_bytes()),
+                same,
+                "{origin} at {host}"
+            );
         }
     }
 
@@ -506,14 +603,35 @@ mod tests {
 
     #[test]
     fn applications_cannot_inject_headers() {
-        for (name, value) in
-            [("X-A", "a\r\nb: c"), ("X A", "b"), ("", "b"), ("Connection", "x"), ("Sec-WebSocket-Extensions", "x"), ("X", "a\0")]
-        {
-            let response = Response { status: 403, headers: vec![(name.into(), value.into())], body: Vec::new() };
-            assert_eq!(response.validate().unwrap_err().kind(), ErrorKind::Invalid, "{name:?}: {value:?}");
+        for (name, value) in [
+            ("X-A", "a\r\nb: c"),
+            ("X A", "b"),
+            ("", "b"),
+            ("Connection", "x"),
+            ("Sec-WebSocket-Extensions", "x"),
+            ("X", "a\0"),
+        ] {
+            let response = Response {
+                status: 403,
+                headers: vec![(name.into(), value.into())],
+                body: Vec::new(),
+            };
+            assert_eq!(
+                response.validate().unwrap_err().kind(),
+                ErrorKind::Invalid,
+                "{name:?}: {value:?}"
+            );
         }
         for status in [0, 101, 199, 600] {
-            assert!(Response { status, headers: Vec::new(), body: Vec::new() }.validate().is_err());
+            assert!(
+                Response {
+                    status,
+                    headers: Vec::new(),
+                    body: Vec::new()
+                }
+                .validate()
+                .is_err()
+            );
         }
     }
 }

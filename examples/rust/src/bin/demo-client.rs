@@ -70,7 +70,11 @@ fn main() {
     let mut options = ClientOptions::default();
     options.config.idle_timeout = Some(Duration::from_secs(10));
 
-    let mut client = Client { name: name.clone(), echoed: 0, good: false };
+    let mut client = Client {
+        name: name.clone(),
+        echoed: 0,
+        good: false,
+    };
     let talked = Loop::new().and_then(|mut event_loop| {
         event_loop.connect(url, &options)?;
         event_loop.run(&mut client)

@@ -20,8 +20,12 @@ impl Handler for Client {
 
     fn on_message(&mut self, conn: &mut Conn<'_>, message: Message<'_>) {
         if self.counting {
-            self.cases = message.text().and_then(|text| text.parse().ok()).unwrap_or(0);
-        } else if let Ok(Sent::Backpressure) = conn.send(message.message_type(), message.as_bytes()) {
+            self.cases = message
+                .text()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
+        } else if let Ok(Sent::Backpressure) = conn.send(message.message_type(), message.as_bytes())
+        {
             // A server that does not take its replies is not read from until it has.
             let _ = conn.pause();
         }
@@ -46,11 +50,17 @@ struct Arguments {
 
 fn parse(args: &mut impl Iterator<Item = String>) -> Option<Arguments> {
     let url = args.next().filter(|url| !url.starts_with('-'))?;
-    let mut parsed = Arguments { url, agent: "wsabi-rust".to_owned(), options: ClientOptions::default() };
+    let mut parsed = Arguments {
+        url,
+        agent: "wsabi-rust".to_owned(),
+        options: ClientOptions::default(),
+    };
     while let Some(flag) = args.next() {
         match flag.as_str() {
             "--agent" => parsed.agent = args.next()?,
-            "--max-message" => parsed.options.config.max_message_bytes = args.next()?.parse().ok()?,
+            "--max-message" => {
+                parsed.options.config.max_message_bytes = args.next()?.parse().ok()?
+            }
             _ => return None,
         }
     }
@@ -60,8 +70,13 @@ fn parse(args: &mut impl Iterator<Item = String>) -> Option<Arguments> {
 /// Connects, and comes back when the connection is over, for then the loop has nothing left.
 fn visit(event_loop: &mut Loop, client: &mut Client, url: &str, options: &ClientOptions) -> bool {
     (client.opened, client.failure) = (false, None);
-    let result = event_loop.connect(url, options).and_then(|_| event_loop.run(client));
-    let failure = client.failure.take().or(result.err().map(|error| error.to_string()));
+    let result = event_loop
+        .connect(url, options)
+        .and_then(|_| event_loop.run(client));
+    let failure = client
+        .failure
+        .take()
+        .or(result.err().map(|error| error.to_string()));
     if let Some(failure) = &failure {
         eprintln!("echo-client: {url}: {failure}");
     }
@@ -69,7 +84,12 @@ fn visit(event_loop: &mut Loop, client: &mut Client, url: &str, options: &Client
 }
 
 fn main() {
-    let Some(Arguments { url, agent, options }) = parse(&mut std::env::args().skip(1)) else {
+    let Some(Arguments {
+        url,
+        agent,
+        options,
+    }) = parse(&mut std::env::args().skip(1))
+    else {
         eprintln!("usage: echo-client URL [--agent NAME] [--max-message BYTES]");
         std::process::exit(2);
     };
@@ -81,13 +101,31 @@ fn main() {
         }
     };
     let url = url.trim_end_matches('/');
-    let mut client = Client { counting: true, ..Client::default() };
-    if !visit(&mut event_loop, &mut client, &format!("{url}/getCaseCount"), &options) {
+    let mut client = Client {
+        counting: true,
+        ..Client::default()
+    };
+    if !visit(
+        &mut event_loop,
+        &mut client,
+        &format!("{url}/getCaseCount"),
+        &options,
+    ) {
         std::process::exit(1);
     }
     client.counting = false;
     for case in 1..=client.cases {
-        visit(&mut event_loop, &mut client, &format!("{url}/runCase?case={case}&agent={agent}"), &options);
+        visit(
+            &mut event_loop,
+            &mut client,
+            &format!("{url}/runCase?case={case}&agent={agent}"),
+            &options,
+        );
     }
-    visit(&mut event_loop, &mut client, &format!("{url}/updateReports?agent={agent}"), &options);
+    visit(
+        &mut event_loop,
+        &mut client,
+        &format!("{url}/updateReports?agent={agent}"),
+        &options,
+    );
 }
