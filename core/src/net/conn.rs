@@ -505,7 +505,7 @@ impl Conn<'_> {
     /// The subprotocol in use.
     pub fn subprotocol(&self) -> Option<&str> {
         match &self.context.slots.peek(self.id)?.stage {
-            Stage::Open(established) => established.subprotocol.as_deref(),
+            Stage::Open(established) => established.subprotocol.as_ref().map(|name| &***name),
             _ => None,
         }
     }

@@ -258,8 +258,11 @@ impl Context {
         let Some(deadline) = deadline_of(&slot.stage, &slot.config) else {
             return;
         };
-        if slot.timer.is_none_or(|at| deadline < at) {
-            slot.timer = Some(deadline);
+        if self
+            .timers
+            .deadline(id.index())
+            .is_none_or(|at| deadline < at)
+        {
             self.timers.set(id.index(), deadline);
         }
     }

@@ -30,9 +30,9 @@ impl Context {
         slot.stage = Stage::Open(Established {
             connection: Connection::new(role, &slot.config, now),
             receive: Receive::new(role),
-            subprotocol,
+            subprotocol: subprotocol.map(Box::new),
         });
-        slot.timer = None;
+        self.timers.cancel(id.index());
         self.stats.connections += 1;
         self.notices.push_back(Notice::Open { id, head });
         self.update_interest(id);
@@ -50,7 +50,6 @@ impl Context {
         slot.stage = Stage::Lingering {
             deadline: now.after(slot.config.close_timeout),
         };
-        slot.timer = None;
         self.update_interest(id);
         self.arm(id);
     }
@@ -154,7 +153,6 @@ impl Context {
     pub(crate) fn close_socket(&mut self, id: ConnId, reset: bool) {
         let slot = self.slots.at(id.index());
         self.timers.cancel(id.index());
-        slot.timer = None;
         if let Some(socket) = slot.socket.take() {
             if !slot.flags.detached {
                 self.poller.remove(socket.fd());
@@ -214,7 +212,6 @@ impl Context {
         };
         let now = self.now;
         let slot = self.slots.at(index);
-        slot.timer = None;
         let late = deadline_of(&slot.stage, &slot.config).is_some_and(|at| at <= now);
         if !late {
             return self.arm(id);

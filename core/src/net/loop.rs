@@ -171,6 +171,10 @@ impl Loop {
     /// other threads.
     pub fn finish(&mut self, handler: &mut impl Handler) {
         self.inbox.close();
+        if self.context.check_fork().is_err() {
+            // The poller and the sockets are the parent's too, and in use there.
+            return;
+        }
         self.context.dispatching = true;
         self.context.ending = true;
         // Callbacks may give commands, though none can start anything, so a second round finds

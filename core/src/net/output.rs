@@ -4,6 +4,8 @@
 //!
 //! Does not know: sockets, or whose bytes they are.
 
+use core::num::NonZeroU32;
+
 use crate::event::Role;
 use crate::protocol::frame::Header;
 
@@ -122,7 +124,17 @@ impl Output {
 
 /// The number of an [`Output`] in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OutputId(u32);
+pub(crate) struct OutputId(
+    /// One more than the index, so that an absent output costs no space.
+    NonZeroU32,
+);
+
+impl OutputId {
+    #[inline]
+    const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// All outputs of a loop.
 #[derive(Debug, Default)]
@@ -137,16 +149,17 @@ impl Outputs {
     /// An empty output.
     pub(crate) fn take(&mut self) -> OutputId {
         if let Some(id) = self.free.pop() {
-            self.kept -= self.all[id.0 as usize].bytes.capacity();
+            self.kept -= self.all[id.index()].bytes.capacity();
             return id;
         }
         self.all.push(Output::default());
-        OutputId((self.all.len() - 1) as u32)
+        // A loop has fewer outputs than connections, whose indices are 32 bits wide.
+        OutputId(NonZeroU32::MIN.saturating_add((self.all.len() - 1) as u32))
     }
 
     /// Takes an output back, with what may still be in it.
     pub(crate) fn give_back(&mut self, id: OutputId) {
-        let output = &mut self.all[id.0 as usize];
+        let output = &mut self.all[id.index()];
         let capacity = output.bytes.capacity();
         if capacity > KEEP_EACH || self.kept + capacity > KEEP_TOTAL {
             *output = Output::default();
@@ -162,12 +175,12 @@ impl Outputs {
 
     #[inline]
     pub(crate) fn get(&self, id: OutputId) -> &Output {
-        &self.all[id.0 as usize]
+        &self.all[id.index()]
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, id: OutputId) -> &mut Output {
-        &mut self.all[id.0 as usize]
+        &mut self.all[id.index()]
     }
 
     /// Bytes that wait in all outputs.

@@ -205,7 +205,6 @@ impl Loop {
             reader: HeadReader::default(),
             handshake,
         };
-        slot.timer = None;
         context.update_interest(id);
         context.arm(id);
         context.flush(id);
@@ -326,7 +325,7 @@ impl Loop {
             pending.deadline = now.after(hold);
         }
         context.update_interest(id);
-        slot_timer_reset(context, id);
+        context.arm(id);
         let answered = if is_upgrade {
             match handler.on_upgrade(&mut context.conn(id), &request) {
                 Answer::Accept(accept) if is_held(context, id) => context.conn(id).accept(&accept),
@@ -443,6 +442,7 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
     if let Err(error) = result {
         context.fail(id, error);
     }
+    context.flush_if_large(id);
 }
 
 /// Calls the application for each event, while it wants them.
@@ -493,11 +493,6 @@ fn hand_out<H: Handler>(
             return Ok(());
         }
     }
-}
-
-fn slot_timer_reset(context: &mut Context, id: ConnId) {
-    context.slots.at(id.index()).timer = None;
-    context.arm(id);
 }
 
 fn is_held(context: &mut Context, id: ConnId) -> bool {

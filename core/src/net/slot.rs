@@ -56,7 +56,8 @@ pub(crate) struct Pending {
 pub(crate) struct Established {
     pub(crate) connection: Connection,
     pub(crate) receive: Receive,
-    pub(crate) subprotocol: Option<Box<str>>,
+    /// Boxed twice, so that the many that have none pay for one word.
+    pub(crate) subprotocol: Option<Box<Box<str>>>,
 }
 
 /// What a slot is.
@@ -116,8 +117,6 @@ pub(crate) struct Slot {
         reason = "nearly every connection has none, and then it costs one word"
     )]
     pub(crate) unread: Option<Box<Vec<u8>>>,
-    /// The time for which the timer is set.
-    pub(crate) timer: Option<Time>,
     pub(crate) stage: Stage,
 }
 
@@ -178,7 +177,6 @@ impl Slots {
                     tag: 0,
                     config: Arc::clone(&self.vacant_config),
                     unread: None,
-                    timer: None,
                     stage: Stage::Vacant,
                 });
                 index
@@ -203,7 +201,6 @@ impl Slots {
         slot.tag = 0;
         slot.config = Arc::clone(&self.vacant_config);
         slot.unread = None;
-        slot.timer = None;
         slot.stage = Stage::Vacant;
         self.live -= 1;
         // A slot whose generations are used up is never used again, so that no number comes twice.

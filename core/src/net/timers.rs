@@ -93,6 +93,12 @@ impl Timers {
         }
     }
 
+    /// The deadline of `key`, if it has one.
+    pub(crate) fn deadline(&self, key: u32) -> Option<Time> {
+        let node = self.nodes.get(key as usize)?;
+        (node.list != UNSET).then(|| Time::from_millis(node.at))
+    }
+
     /// When [`Timers::expired`] has to be called again; `None` without any deadline.
     ///
     /// Never later than the earliest deadline (one that was past when it was set counts as the time of

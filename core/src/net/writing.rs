@@ -13,6 +13,7 @@ use crate::event::MessageType;
 use crate::net::context::{Context, LogLevel, Notice};
 use crate::net::number::ConnId;
 use crate::net::output::Output;
+use crate::net::poller::Interest;
 use crate::net::slot::{Slot, Stage};
 use crate::protocol::connection::Tools;
 use crate::protocol::send::Send;
@@ -21,6 +22,9 @@ use crate::protocol::send::Send;
 const DIRECT_WRITE: usize = 64 << 10;
 /// Output of this size is written in the middle of a turn, while it is in the processor's cache.
 const EARLY_WRITE: usize = 128 << 10;
+
+/// Output of this size is written when its connection's input is worked off.
+const LARGE_OUTPUT: usize = 16 << 10;
 
 /// How a message was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +128,19 @@ impl Context {
         Ok(sent)
     }
 
+    /// Writes the output of a connection whose input was just worked off, if it is large: it is in
+    /// the processor's cache, and the next connection's would push it out. What is small waits for
+    /// the end of the turn, when other connections may have added to it.
+    pub(crate) fn flush_if_large(&mut self, id: ConnId) {
+        if let Some(slot) = self.slots.get(id)
+            && !slot.flags.blocked
+            && let Some(output) = slot.output
+            && self.outputs.get(output).len() >= LARGE_OUTPUT
+        {
+            self.flush(id);
+        }
+    }
+
     /// Writes early what has become much, and tells whether it became backlog.
     #[inline(never)]
     fn press(&mut self, id: ConnId) -> Sent {
@@ -173,7 +190,11 @@ impl Context {
         let output = self.outputs.get_mut(output);
         let waiting = output.len();
         let taken = match socket.send_two(output.unsent(), payload) {
-            Ok(taken) => taken.unwrap_or(0),
+            Ok(Some(taken)) => taken,
+            Ok(None) => {
+                self.poller.blocked(id.as_u64(), Interest::WRITE);
+                0
+            }
             Err(error) => {
                 self.broken(id, &error);
                 return Ok(Sent::Ok);
@@ -217,14 +238,17 @@ impl Context {
             return self.discard_output(id);
         }
         let output = self.outputs.get_mut(output);
-        let sent = if output.len() == 0 {
-            Ok(None)
+        let taken = if output.len() == 0 {
+            0
         } else {
-            socket.send(output.unsent())
-        };
-        let taken = match sent {
-            Ok(taken) => taken.unwrap_or(0),
-            Err(error) => return self.broken(id, &error),
+            match socket.send(output.unsent()) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => {
+                    self.poller.blocked(id.as_u64(), Interest::WRITE);
+                    0
+                }
+                Err(error) => return self.broken(id, &error),
+            }
         };
         output.advance(taken);
         self.stats.bytes_sent += taken as u64;

@@ -39,16 +39,36 @@ pub fn apply_mask(data: &mut [u8], key: [u8; 4]) {
         return short(data, key);
     }
     let mut pattern = [0u8; STEP];
-    for quad in pattern.chunks_exact_mut(4) {
-        quad.copy_from_slice(&key);
-    }
+    pattern.as_chunks_mut::<4>().0.fill(key);
     let (blocks, rest) = data.as_chunks_mut::<STEP>();
+    long(blocks, &pattern);
+    short(rest, key);
+}
+
+/// The kernel for whole steps, for the processor at hand.
+fn long(blocks: &mut [[u8; STEP]], pattern: &[u8; STEP]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature that the function is compiled for.
+        return unsafe { long_avx2(blocks, pattern) };
+    }
+    walk(blocks, pattern);
+}
+
+/// The same kernel, compiled for wider vectors.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn long_avx2(blocks: &mut [[u8; STEP]], pattern: &[u8; STEP]) {
+    walk(blocks, pattern);
+}
+
+#[inline(always)]
+fn walk(blocks: &mut [[u8; STEP]], pattern: &[u8; STEP]) {
     for block in blocks {
-        for (octet, key) in block.iter_mut().zip(&pattern) {
+        for (octet, key) in block.iter_mut().zip(pattern) {
             *octet ^= key;
         }
     }
-    short(rest, key);
 }
 
 /// The kernel for what is shorter than a step.
@@ -89,11 +109,18 @@ mod tests {
         for start in 0..9 {
             for len in (0..200).chain([255, 256, 257, 511, 512]) {
                 let key = [0x37, 0xfa, 0x21, 0x3d];
+                let mut plain = source[start..start + len].to_vec();
+                let mut pattern = [0; STEP];
+                pattern.as_chunks_mut::<4>().0.fill(key);
+                let (blocks, rest) = plain.as_chunks_mut::<STEP>();
+                walk(blocks, &pattern);
+                short(rest, key);
                 let mut fast = source[start..start + len].to_vec();
                 let mut slow = fast.clone();
                 apply_mask(&mut fast, key);
                 octet_wise(&mut slow, key);
                 assert_eq!(fast, slow, "start {start}, length {len}");
+                assert_eq!(plain, slow, "start {start}, length {len}");
                 let mut appended = vec![1, 2, 3];
                 append_masked(&mut appended, &source[start..start + len], key);
                 assert_eq!(appended[3..], slow[..]);

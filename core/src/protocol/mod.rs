@@ -9,7 +9,7 @@ pub(crate) mod frame;
 pub mod handshake;
 pub mod head;
 pub mod mask;
-pub(crate) mod message;
+pub mod message;
 pub mod receive;
 pub mod send;
 pub(crate) mod utf8;

@@ -24,7 +24,14 @@ pub struct Send {
     fragmented: Option<MessageType>,
     utf8: Utf8,
     /// The latest pong that waits for the transport.
-    pong: Option<Box<[u8]>>,
+    pong: Option<Box<Pong>>,
+}
+
+/// The payload of a pong.
+#[derive(Debug)]
+struct Pong {
+    len: u8,
+    payload: [u8; MAX_CONTROL],
 }
 
 impl Send {
@@ -178,7 +185,14 @@ impl Send {
     pub fn answer_ping(&mut self, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) {
         if self.closed {
         } else if self.backlogged {
-            self.pong = Some(Box::from(payload));
+            let pong = self.pong.get_or_insert_with(|| {
+                Box::new(Pong {
+                    len: 0,
+                    payload: [0; MAX_CONTROL],
+                })
+            });
+            pong.len = payload.len() as u8;
+            pong.payload[..payload.len()].copy_from_slice(payload);
         } else {
             append_frame(out, true, Opcode::Pong, payload, self.key(random));
         }
@@ -188,8 +202,8 @@ impl Send {
     /// does.
     pub fn set_backlogged(&mut self, backlogged: bool, random: &mut dyn Random, out: &mut Vec<u8>) {
         self.backlogged = backlogged;
-        if !backlogged && let Some(payload) = self.pong.take() {
-            self.answer_ping(&payload, random, out);
+        if !backlogged && let Some(pong) = self.pong.take() {
+            self.answer_ping(&pong.payload[..usize::from(pong.len)], random, out);
         }
     }
 

@@ -415,8 +415,10 @@ mod tests {
             watch.poller.set_timer(Some(at)).unwrap();
             assert_ne!(watch.is_readable(), Some(true));
             waker.wake();
-            assert_eq!(watch.wait(None), []);
+            watch.wait_for_nothing();
         }
+        waker.wake();
+        assert_eq!(watch.wait(None), []);
         watch.poller.set_timer(Some(Time::from_millis(1))).unwrap();
         watch.poller.set_timer(None).unwrap();
         assert_ne!(watch.is_readable(), Some(true));
