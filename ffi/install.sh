@@ -68,7 +68,7 @@ doc_to=$destdir$prefix/share/doc/wsabi
 build() {
   if [ -f "$built/$artifact" ] && [ -f "$built/libwsabi_ffi.a" ]; then
     newer=$(find "$root/Cargo.toml" "$root/Cargo.lock" "$root/core/Cargo.toml" "$root/core/src" \
-      "$root/ffi/Cargo.toml" "$root/ffi/src" -type f -newer "$built/$artifact" | head -n 1)
+      "$root/ffi/Cargo.toml" "$root/ffi/build.rs" "$root/ffi/src" -type f -newer "$built/$artifact" | head -n 1)
     [ -n "$newer" ] || return 0
   fi
   (cd "$root" && cargo build --release -p wsabi-ffi)

@@ -964,7 +964,7 @@ uint64_t wsabi_features(void);
  * options: NULL for the defaults. out: receives the loop; not written on failure.
  * Ownership: the caller's, to be freed by wsabi_loop_free.
  * Thread: any; see wsabi_loop. Inside callbacks: yes.
- * Errors: WSABI_E_INVALID, WSABI_E_IO.
+ * Errors: WSABI_E_INVALID, WSABI_E_UNSUPPORTED, WSABI_E_IO.
  */
 wsabi_status wsabi_loop_new(const struct wsabi_loop_options *options, struct wsabi_loop **out);
 
@@ -1024,7 +1024,7 @@ wsabi_status wsabi_loop_run(struct wsabi_loop *loop);
  * Makes wsabi_loop_run return after the dispatch that is under way, or at once when it is called
  * next. Connections stay as they are.
  *
- * Thread: any. Inside callbacks: yes. Errors: WSABI_E_INVALID.
+ * Thread: any. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_FORKED.
  */
 wsabi_status wsabi_loop_stop(struct wsabi_loop *loop);
 
@@ -1034,7 +1034,7 @@ wsabi_status wsabi_loop_stop(struct wsabi_loop *loop);
  * call: must not be NULL. drop: NULL, or called with user instead if the call never will be made,
  * because the loop is freed before; on an error nothing is called.
  * Thread: any. Inside callbacks: yes. Inside call: as inside a callback.
- * Errors: WSABI_E_INVALID, WSABI_E_FULL, WSABI_E_CLOSED.
+ * Errors: WSABI_E_INVALID, WSABI_E_FULL, WSABI_E_CLOSED, WSABI_E_FORKED.
  */
 wsabi_status wsabi_loop_post(struct wsabi_loop *loop,
                              void (*call)(struct wsabi_loop *loop, void *user),
@@ -1045,14 +1045,15 @@ wsabi_status wsabi_loop_post(struct wsabi_loop *loop,
  * Lets sends outside of a dispatch wait for wsabi_loop_flush or the next dispatch, instead of
  * writing each at once. For hosts that send many and know when they are done.
  *
- * on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
+ * on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
  */
-wsabi_status wsabi_loop_defer(struct wsabi_loop *loop, uint32_t on);
+wsabi_status wsabi_loop_defer(struct wsabi_loop *loop,
+                              uint32_t on);
 
 /**
  * Writes everything that waits, as far as the kernel takes it.
  *
- * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
+ * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
  */
 wsabi_status wsabi_loop_flush(struct wsabi_loop *loop);
 

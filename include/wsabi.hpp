@@ -333,7 +333,8 @@ class Conn {
       return wsabi_conn_peer(loop_, number_, buf, size, len);
     });
   }
-  /// The subprotocol agreed on, or empty; lives until on_close returns.
+  /// The subprotocol agreed on, or empty; lives until the handler returns, or outside of one until
+  /// the next dispatch.
   std::string_view subprotocol() const noexcept {
     wsabi_str s{};
     return wsabi_conn_subprotocol(loop_, number_, &s) < 0 ? std::string_view() : detail::view(s);
@@ -618,21 +619,6 @@ inline wsabi_limits limits(const Limits& from) {
   return to;
 }
 
-// A function handed to another thread. It holds itself until it has been called or dropped.
-template <class F>
-struct Posted {
-  explicit Posted(F&& f) : call(std::move(f)) {}
-  F call;
-  std::shared_ptr<Posted> self;
-  static void run(wsabi_loop*, void* user) noexcept {
-    std::shared_ptr<Posted> mine = std::move(static_cast<Posted*>(user)->self);
-    mine->call();
-  }
-  static void drop(void* user) noexcept {
-    std::shared_ptr<Posted> mine = std::move(static_cast<Posted*>(user)->self);
-  }
-};
-
 }  // namespace detail
 
 /// The loop: owns its servers, connections and handlers. Move-only.
@@ -751,11 +737,13 @@ class Loop {
   /// Calls `f()` on the loop's thread; or destroys it, if the loop is freed first. [any thread]
   template <class F>
   Status post(F f) const {
-    using Posted = detail::Posted<F>;
-    auto posted = std::make_shared<Posted>(std::move(f));
-    posted->self = posted;
-    wsabi_status status = wsabi_loop_post(state_->raw, &Posted::run, &Posted::drop, posted.get());
-    if (status < 0) posted->self.reset();
+    auto posted = std::make_unique<F>(std::move(f));
+    auto call = [](wsabi_loop*, void* user) noexcept {
+      (*std::unique_ptr<F>(static_cast<F*>(user)))();
+    };
+    auto drop = [](void* user) noexcept { delete static_cast<F*>(user); };
+    wsabi_status status = wsabi_loop_post(state_->raw, call, drop, posted.get());
+    if (status >= 0) static_cast<void>(posted.release());
     return static_cast<Status>(status);
   }
   /// With true, sends outside a dispatch wait for flush or the next dispatch.

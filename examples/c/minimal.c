@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <wsabi.h>
 
-static void on_message(wsabi_loop *loop, wsabi_conn conn, const wsabi_message *message, void *user) {
+static void on_message(wsabi_loop *loop, wsabi_conn conn, const wsabi_message *message,
+                       void *user) {
   (void)user;
   if (message->type == WSABI_TEXT)
     wsabi_conn_send_text(loop, conn, (const char *)message->data, message->len);

@@ -19,7 +19,7 @@ use crate::types::{WSABI_LOG_DEBUG, WSABI_LOG_OFF, wsabi_log, wsabi_loop_options
 /// options: NULL for the defaults. out: receives the loop; not written on failure.
 /// Ownership: the caller's, to be freed by wsabi_loop_free.
 /// Thread: any; see wsabi_loop. Inside callbacks: yes.
-/// Errors: WSABI_E_INVALID, WSABI_E_IO.
+/// Errors: WSABI_E_INVALID, WSABI_E_UNSUPPORTED, WSABI_E_IO.
 ///
 /// # Safety
 /// The pointers are null or valid.
@@ -123,7 +123,8 @@ pub unsafe extern "C" fn wsabi_loop_free(r#loop: *mut wsabi_loop) {
                     Ordering::AcqRel,
                     Ordering::Relaxed,
                 );
-                host.handle().stop();
+                // In the child of a fork there is no dispatch to be ended.
+                let _ = host.handle().stop();
             }
         }
     });
@@ -252,7 +253,7 @@ pub unsafe extern "C" fn wsabi_loop_run(r#loop: *mut wsabi_loop) -> wsabi_status
 /// Makes wsabi_loop_run return after the dispatch that is under way, or at once when it is called
 /// next. Connections stay as they are.
 ///
-/// Thread: any. Inside callbacks: yes. Errors: WSABI_E_INVALID.
+/// Thread: any. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_FORKED.
 ///
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
@@ -260,7 +261,7 @@ pub unsafe extern "C" fn wsabi_loop_run(r#loop: *mut wsabi_loop) -> wsabi_status
 pub unsafe extern "C" fn wsabi_loop_stop(r#loop: *mut wsabi_loop) -> wsabi_status {
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
-        status(unsafe { wsabi_loop::get(r#loop) }.map(|host| host.handle().stop()))
+        status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| host.handle().stop()))
     })
 }
 
@@ -308,7 +309,7 @@ impl Drop for Posted {
 /// call: must not be NULL. drop: NULL, or called with user instead if the call never will be made,
 /// because the loop is freed before; on an error nothing is called.
 /// Thread: any. Inside callbacks: yes. Inside call: as inside a callback.
-/// Errors: WSABI_E_INVALID, WSABI_E_FULL, WSABI_E_CLOSED.
+/// Errors: WSABI_E_INVALID, WSABI_E_FULL, WSABI_E_CLOSED, WSABI_E_FORKED.
 ///
 /// # Safety
 /// The loop pointer is null, or came from `wsabi_loop_new` and was not freed; the functions accept
@@ -343,7 +344,7 @@ pub unsafe extern "C" fn wsabi_loop_post(
 /// Lets sends outside of a dispatch wait for wsabi_loop_flush or the next dispatch, instead of
 /// writing each at once. For hosts that send many and know when they are done.
 ///
-/// on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
+/// on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
 ///
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
@@ -358,17 +359,14 @@ pub unsafe extern "C" fn wsabi_loop_defer(r#loop: *mut wsabi_loop, on: u32) -> w
                     format!("on is {on}; expected 0 or 1"),
                 ));
             }
-            host.command(|context| {
-                context.defer_writes(on == 1);
-                Ok(())
-            })
+            host.command(|context| context.defer_writes(on == 1))
         }))
     })
 }
 
 /// Writes everything that waits, as far as the kernel takes it.
 ///
-/// Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD.
+/// Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
 ///
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
@@ -376,12 +374,10 @@ pub unsafe extern "C" fn wsabi_loop_defer(r#loop: *mut wsabi_loop, on: u32) -> w
 pub unsafe extern "C" fn wsabi_loop_flush(r#loop: *mut wsabi_loop) -> wsabi_status {
     boundary(WSABI_E_PANIC, || {
         // SAFETY: the caller's promise.
-        status(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
-            host.command(|context| {
-                context.flush_all();
-                Ok(())
-            })
-        }))
+        status(
+            unsafe { wsabi_loop::get(r#loop) }
+                .and_then(|host| host.command(|context| context.flush_all())),
+        )
     })
 }
 

@@ -246,6 +246,15 @@ fn flag(given: u32, name: &str) -> Result<u32> {
     Ok(given)
 }
 
+/// Refuses what later versions may give a meaning.
+fn unset(is_zero: bool, name: &str) -> Result<()> {
+    if is_zero {
+        Ok(())
+    } else {
+        Err(invalid(format!("{name} is set; expected zeros")))
+    }
+}
+
 fn check_handlers(handlers: &wsabi_handlers, at_client: bool) -> Result<()> {
     if handlers.reserved.iter().any(|pointer| !pointer.is_null()) {
         return Err(Error::new(
@@ -271,6 +280,7 @@ fn check_handlers(handlers: &wsabi_handlers, at_client: bool) -> Result<()> {
 /// All pointers in `given` are null or valid.
 pub(crate) unsafe fn server_options(given: &wsabi_server_options) -> Result<ServerOptions> {
     check_handlers(&given.handlers, false)?;
+    unset(given.reserved16 == [0; 3], "reserved16")?;
     // SAFETY: the caller's promise.
     let (host, unix_path) = unsafe {
         (
@@ -328,6 +338,7 @@ pub(crate) unsafe fn server_options(given: &wsabi_server_options) -> Result<Serv
 /// All pointers in `given` are null or valid.
 pub(crate) unsafe fn client_options(given: &wsabi_client_options) -> Result<ClientOptions> {
     check_handlers(&given.handlers, true)?;
+    unset(given.reserved32 == 0, "reserved32")?;
     // SAFETY: the caller's promise.
     let (origin, unix_path) = unsafe {
         (
@@ -380,6 +391,7 @@ pub(crate) unsafe fn response(given: *const wsabi_response) -> Result<Response> 
     }
     // SAFETY: the caller's promise.
     let given = unsafe { read_options(given, "wsabi_response") }?;
+    unset(given.reserved16 == [0; 3], "reserved16")?;
     // SAFETY: the caller's promise.
     let body = unsafe { bytes(given.body.cast(), given.body_len, "body") }?.to_vec();
     // SAFETY: the caller's promise.

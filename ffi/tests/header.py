@@ -25,7 +25,8 @@ def compiles(results, name, compiler, text, suffix, flags):
     source = BUILD / "header" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}{suffix}"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text(text)
-    results.command(name, [*compiler, *STRICT, *flags, f"-I{INCLUDE}", "-c", source, "-o", source.with_suffix(".o")])
+    command = [*compiler, *STRICT, *flags, f"-I{INCLUDE}", "-c", source]
+    results.command(name, [*command, "-o", source.with_suffix(".o")])
 
 
 def compile_gates(results):

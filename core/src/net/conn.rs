@@ -134,18 +134,28 @@ impl Context {
     }
 
     /// Writes everything that waits, as far as the kernel takes it.
-    pub fn flush_all(&mut self) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`].
+    pub fn flush_all(&mut self) -> Result<()> {
+        self.check_fork()?;
         self.refresh_now();
         self.flush_dirty();
         self.settle();
+        Ok(())
     }
 
     /// Lets sends outside of a dispatch wait for [`flush_all`](Self::flush_all) or the next
     /// dispatch, instead of writing each at once. For hosts that send many and know when they are
     /// done.
-    pub fn defer_writes(&mut self, on: bool) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`].
+    pub fn defer_writes(&mut self, on: bool) -> Result<()> {
+        self.check_fork()?;
         self.deferring = on;
         self.settle();
+        Ok(())
     }
 
     /// Counts and amounts.

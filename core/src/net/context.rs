@@ -338,7 +338,7 @@ pub(crate) fn deadline_of(stage: &Stage, config: &Config) -> Option<Time> {
 }
 
 #[cold]
-fn forked() -> Error {
+pub(crate) fn forked() -> Error {
     Error::new(
         ErrorKind::Forked,
         "the loop was made before this process was forked; it belongs to the parent",

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::MessageType;
-use crate::net::context::Context;
+use crate::net::context::{Context, forked};
 use crate::net::number::ConnId;
 use crate::net::number::ServerId;
 use crate::net::poller::Waker;
+use crate::net::socket::fork_count;
 use crate::protocol::handshake::server::{Accept, Response};
 use crate::protocol::send::check_close;
 use crate::protocol::utf8::check;
@@ -76,6 +77,7 @@ pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     max_bytes: u64,
     waker: Waker,
+    forks: u32,
 }
 
 impl Inbox {
@@ -84,6 +86,17 @@ impl Inbox {
             queue: Mutex::default(),
             max_bytes,
             waker,
+            forks: fork_count(),
+        }
+    }
+
+    /// Refuses calls in the child of a fork, whose queue nobody works off, and whose waker would
+    /// wake the parent.
+    fn check_fork(&self) -> Result<()> {
+        if self.forks == fork_count() {
+            Ok(())
+        } else {
+            Err(forked())
         }
     }
 
@@ -94,6 +107,7 @@ impl Inbox {
     }
 
     fn push(&self, payload: usize, command: Command) -> Result<()> {
+        self.check_fork()?;
         let bytes = payload as u64 + COMMAND_BYTES;
         let mut queue = self.lock();
         if queue.closed {
@@ -301,14 +315,24 @@ impl Handle {
 
     /// Makes [`Loop::run`](crate::net::r#loop::Loop::run) return after the dispatch that is under
     /// way, or at once when it is called next.
-    pub fn stop(&self) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`].
+    pub fn stop(&self) -> Result<()> {
+        self.0.check_fork()?;
         self.0.lock().stop = true;
         self.0.waker.wake();
+        Ok(())
     }
 
     /// Makes the loop's fd readable, and ends a wait.
-    pub fn wake(&self) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`].
+    pub fn wake(&self) -> Result<()> {
+        self.0.check_fork()?;
         self.0.waker.wake();
+        Ok(())
     }
 }
 

@@ -93,6 +93,10 @@ impl Context {
     /// Ends a connection's transport. `cause` is what its owner is told, unless the connection
     /// knows better; `reset` discards what the kernel has not sent.
     pub(crate) fn end(&mut self, id: ConnId, cause: Error, reset: bool) {
+        if matches!(self.slots.at(id.index()).stage, Stage::Ended(_)) {
+            // Its end is on the list of notices: two deadlines may fall on one moment.
+            return;
+        }
         let role = self.role_of(id);
         self.leave_pending(id);
         let slot = self.slots.at(id.index());
@@ -108,7 +112,9 @@ impl Context {
             Stage::Open(mut established) => {
                 established.receive.stop(&mut self.buffers);
                 self.stats.connections -= 1;
-                Some(established.connection.closed(cause))
+                let closed = established.connection.closed(cause);
+                self.count_end(id, &closed, dropped);
+                Some(closed)
             }
             Stage::Opening(_) if from_server => {
                 // The slot is put back for the report, which asks it for its server and peer.
@@ -120,12 +126,10 @@ impl Context {
                 self.stats.handshakes_failed += 1;
                 Some(Closed::abnormal(cause))
             }
-            Stage::Ended(closed) => Some(*closed),
-            Stage::Lingering { .. } | Stage::Vacant => None,
+            Stage::Lingering { .. } | Stage::Ended(_) | Stage::Vacant => None,
         };
         self.close_socket(id, reset);
         let announce = closed.is_some();
-        self.count_end(id, closed.as_ref(), dropped);
         match closed {
             Some(closed) => {
                 self.log(LogLevel::Debug, || {
@@ -163,10 +167,8 @@ impl Context {
         }
     }
 
-    fn count_end(&mut self, id: ConnId, closed: Option<&Closed>, dropped: u64) {
-        let Some(closed) = closed else {
-            return;
-        };
+    /// Counts the end of a connection that was established.
+    fn count_end(&mut self, id: ConnId, closed: &Closed, dropped: u64) {
         let count = match closed.error.as_ref().map(Error::kind) {
             None => &mut self.stats.closes_clean,
             Some(

@@ -180,6 +180,8 @@ impl Loop {
         // Callbacks may give commands, though none can start anything, so a second round finds
         // less than the first.
         while !self.context.is_idle() {
+            // First, so that the ends below are counted for `on_stopped`.
+            self.context.stop_all_servers();
             for id in self.context.slots.ids() {
                 if !matches!(self.context.slots.at(id.index()).stage, Stage::Ended(_)) {
                     self.context.end(
@@ -189,7 +191,6 @@ impl Loop {
                     );
                 }
             }
-            self.context.stop_all_servers();
             self.budget = u32::MAX;
             self.tell(handler);
         }
@@ -243,6 +244,11 @@ impl Loop {
 
     pub(crate) fn context_and_budget(&mut self) -> (&mut Context, &mut u32) {
         (&mut self.context, &mut self.budget)
+    }
+
+    /// Counts a callback.
+    pub(crate) fn spend(&mut self) {
+        self.budget = self.budget.saturating_sub(1);
     }
 
     /// Whether there is work that the kernel does not know of.

@@ -326,6 +326,8 @@ impl Loop {
         }
         context.update_interest(id);
         context.arm(id);
+        self.spend();
+        let context: &mut Context = self;
         let answered = if is_upgrade {
             match handler.on_upgrade(&mut context.conn(id), &request) {
                 Answer::Accept(accept) if is_held(context, id) => context.conn(id).accept(&accept),
@@ -428,9 +430,11 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
         return receive.stop(&mut context.buffers);
     };
     match &mut slot.stage {
-        Stage::Open(established) if established.connection.phase() != Phase::Failed => {
+        Stage::Open(established) => {
             established.receive = receive;
-            if !input.is_empty() && result.is_ok() {
+            if established.connection.phase() == Phase::Failed {
+                established.receive.stop(&mut context.buffers);
+            } else if !input.is_empty() && result.is_ok() {
                 slot.unread = Some(Box::new(input.to_vec()));
                 if !slot.flags.paused {
                     context.queue_unread(id);

@@ -189,7 +189,7 @@ impl Context {
         }
     }
 
-    /// Stops all servers, whose connections have ended.
+    /// Stops all servers, whose connections are about to be ended.
     pub(crate) fn stop_all_servers(&mut self) {
         for server in self.servers.iter_mut() {
             for socket in &server.sockets {

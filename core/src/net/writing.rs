@@ -71,6 +71,20 @@ impl Context {
         len: usize,
         encode: impl FnOnce(&mut Send, &mut Tools<'_>) -> Result<()>,
     ) -> Result<Sent> {
+        if self.queue_with(id, len, encode)? {
+            return Ok(self.press(id));
+        }
+        Ok(Sent::Ok)
+    }
+
+    /// Queues what `encode` appends, and tells whether so much waits that it is to be written now.
+    #[inline]
+    fn queue_with(
+        &mut self,
+        id: ConnId,
+        len: usize,
+        encode: impl FnOnce(&mut Send, &mut Tools<'_>) -> Result<()>,
+    ) -> Result<bool> {
         self.check_fork()?;
         let Some(slot) = self.slots.get(id) else {
             return Err(Error::closed());
@@ -103,10 +117,7 @@ impl Context {
             self.dirty.push(id);
         }
         encoded?;
-        if queued >= EARLY_WRITE || queued as u64 > slot.config.high_water_bytes {
-            return Ok(self.press(id));
-        }
-        Ok(Sent::Ok)
+        Ok(queued >= EARLY_WRITE || queued as u64 > slot.config.high_water_bytes)
     }
 
     /// Sends a message.
@@ -181,7 +192,8 @@ impl Context {
         let plain = |send: &mut Send, tools: &mut Tools<'_>| {
             send.plain_header(message_type, payload.len(), tools.out)
         };
-        let _ = self.send_with(id, payload.len(), plain)?;
+        // The header stays queued, however little may wait: the payload has to follow it.
+        let _ = self.queue_with(id, payload.len(), plain)?;
         self.stats.messages_sent += 1;
         let slot = self.slots.at(id.index());
         let (Some(output), Some(socket)) = (slot.output, &slot.socket) else {

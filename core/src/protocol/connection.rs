@@ -179,6 +179,9 @@ impl Connection {
         buffers: &mut Buffers,
         tools: &mut Tools<'_>,
     ) -> Option<Event<'a>> {
+        if self.phase == Phase::Failed {
+            receive.stop(buffers);
+        }
         match receive.next(input, tools.config, buffers) {
             Ok(Some(event)) => {
                 self.react(&event, tools);
@@ -268,9 +271,10 @@ impl Connection {
     /// Takes note that reading goes on.
     pub fn resume(&mut self, now: Time) {
         if let Some(since) = self.paused.take() {
-            let pause = now.since(since);
-            self.received = self.received.after(pause);
-            self.pinged = self.pinged.map(|at| at.after(pause));
+            // What came about amid the pause is moved by the rest of it only.
+            let moved = |at: Time| at.after(now.since(at.max(since)));
+            self.received = moved(self.received);
+            self.pinged = self.pinged.map(moved);
         }
     }
 
@@ -325,9 +329,13 @@ impl Connection {
         }
     }
 
+    /// Goes on to `phase`. The closing handshake's time is not begun anew by what follows our
+    /// Close, so that no peer can prolong it.
     fn enter(&mut self, phase: Phase, now: Time) {
+        if self.is_open() {
+            self.closing = now;
+        }
         self.phase = phase;
-        self.closing = now;
     }
 
     /// The deadline of the peer's silence, and which it is.

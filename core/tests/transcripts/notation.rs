@@ -5,28 +5,28 @@
 use wsabi::Role;
 
 /// The key that every masked frame of the transcripts has.
-pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A section: its heading, its settings, and what stands in its tables and fenced blocks.
 #[derive(Debug, Default)]
-pub struct Section {
-    pub place: String,
-    pub settings: Vec<(String, String)>,
+pub(crate) struct Section {
+    pub(crate) place: String,
+    pub(crate) settings: Vec<(String, String)>,
     /// The rows of tables, without the heading of the columns.
-    pub rows: Vec<(String, Vec<String>)>,
+    pub(crate) rows: Vec<(String, Vec<String>)>,
     /// Fenced blocks, by what they are called.
-    pub blocks: Vec<(String, Vec<String>)>,
+    pub(crate) blocks: Vec<(String, Vec<String>)>,
 }
 
 impl Section {
-    pub fn setting(&self, name: &str) -> Option<&str> {
+    pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         let found = self.settings.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
 }
 
 /// The sections of a document.
-pub fn sections(file: &str, text: &str) -> Vec<Section> {
+pub(crate) fn sections(file: &str, text: &str) -> Vec<Section> {
     let mut sections = vec![Section::default()];
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
@@ -63,7 +63,7 @@ pub fn sections(file: &str, text: &str) -> Vec<Section> {
 }
 
 /// The lines of a table's cell.
-pub fn cell_lines(cell: &str) -> Vec<String> {
+pub(crate) fn cell_lines(cell: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     let (mut quoted, mut escaped) = (false, false);
     for c in cell.chars() {
@@ -79,7 +79,7 @@ pub fn cell_lines(cell: &str) -> Vec<String> {
 }
 
 /// Splits a line at white space outside quotes, up to a comment.
-pub fn tokens(line: &str) -> Vec<String> {
+pub(crate) fn tokens(line: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut token = String::new();
     let (mut quoted, mut escaped) = (false, false);
@@ -102,7 +102,7 @@ pub fn tokens(line: &str) -> Vec<String> {
 }
 
 /// The octets of text with escapes.
-pub fn unescape(text: &str) -> Vec<u8> {
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let mut octets = Vec::new();
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -127,7 +127,7 @@ pub fn unescape(text: &str) -> Vec<u8> {
 }
 
 /// The octets of a token of payload.
-pub fn octets(token: &str) -> Option<Vec<u8>> {
+pub(crate) fn octets(token: &str) -> Option<Vec<u8>> {
     if let Some((count, rest)) = token.split_once('*')
         && let Ok(count) = count.parse::<usize>()
     {
@@ -143,7 +143,7 @@ pub fn octets(token: &str) -> Option<Vec<u8>> {
 }
 
 /// All octets of a list of tokens.
-pub fn all_octets(tokens: &[String]) -> Vec<u8> {
+pub(crate) fn all_octets(tokens: &[String]) -> Vec<u8> {
     let each = tokens
         .iter()
         .map(|token| octets(token).unwrap_or_else(|| panic!("{token:?} is not payload")));
@@ -152,13 +152,13 @@ pub fn all_octets(tokens: &[String]) -> Vec<u8> {
 
 /// Octets, and where among them the last event is due.
 #[derive(Debug, Default)]
-pub struct Octets {
-    pub bytes: Vec<u8>,
-    pub mark: Option<usize>,
+pub(crate) struct Octets {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mark: Option<usize>,
 }
 
 /// The octets that `sender` sends; `detail` stands for the word of that name.
-pub fn encode(lines: &[String], sender: Role, detail: &str) -> Octets {
+pub(crate) fn encode(lines: &[String], sender: Role, detail: &str) -> Octets {
     let mut all = Octets::default();
     for line in lines {
         let tokens = tokens(line);
@@ -277,7 +277,7 @@ fn append(frame: &Frame, bytes: &mut Vec<u8>) -> usize {
 }
 
 /// As much of a text as fits behind the code of a Close frame, in whole characters.
-pub fn truncated(text: &str) -> &[u8] {
+pub(crate) fn truncated(text: &str) -> &[u8] {
     let end = (0..=text.len().min(123)).rev();
     let end = end.into_iter().find(|&end| text.is_char_boundary(end));
     &text.as_bytes()[..end.unwrap_or(0)]

@@ -105,7 +105,8 @@ static void busy(void) {
   CHECK(embed.pinging_c.pings >= 3 && embed.pinging_s.pongs >= 3);
   CHECK(embed.most <= MAX_EVENTS);
   /* A wake-up without work may happen (a timer that was moved), a spin may not. */
-  printf("# %ld wake-ups, %ld of them without work\n", embed.wakes, embed.empty);
+  printf("# %ld wake-ups, %ld of them without work; at most %d callbacks in one\n", embed.wakes,
+         embed.empty, embed.most);
   CHECK(embed.empty <= 20 + embed.wakes / 10);
 }
 

@@ -17,11 +17,32 @@ struct cell {
   int acted, freed, gone;
   int after; /* Callbacks that came after the loop was gone. */
   int seen_after_pause;
-  struct side s, c;
+  int posted, connected; /* Taken after the loop was freed. */
+  struct side s, c, late;
 };
 static struct cell *cell;
 
 static char big[3 << 20];
+
+static void posted(wsabi_loop *l, void *user) { (void)l, (void)user, cell->posted--; }
+static void dropped(void *user) { (void)user, cell->posted--; }
+
+/* The loop is there until the dispatch ends, and takes calls; what it takes it also ends. */
+static void act_after_free(wsabi_loop *loop, wsabi_conn conn) {
+  wsabi_client_options co = client_options(&cell->late);
+  wsabi_status status;
+  char url[64];
+  wsabi_loop_free(loop); /* Once more changes nothing. */
+  status = wsabi_conn_send_text(loop, conn, "x", 1);
+  CHECK(status >= 0 || status == WSABI_E_CLOSED || status == WSABI_E_STATE || status == WSABI_E_FULL);
+  status = wsabi_loop_post(loop, posted, dropped, NULL);
+  CHECK(status == WSABI_OK || status == WSABI_E_CLOSED);
+  cell->posted = status == WSABI_OK;
+  snprintf(url, sizeof url, "ws://127.0.0.1:%u/", cell->s.port);
+  status = wsabi_connect(loop, url, &co, &conn);
+  CHECK(status == WSABI_OK || status == WSABI_E_CLOSED);
+  cell->connected = status == WSABI_OK;
+}
 
 static void act_on(wsabi_loop *loop, wsabi_conn conn) {
   wsabi_status status = WSABI_OK;
@@ -40,9 +61,7 @@ static void act_on(wsabi_loop *loop, wsabi_conn conn) {
     case FREE:
       wsabi_loop_free(loop);
       cell->freed = 1;
-      wsabi_loop_free(loop); /* Until the dispatch ends, once more changes nothing. */
-      CHECK_STATUS(wsabi_conn_send_text(loop, conn, "x", 1), WSABI_E_CLOSED);
-      CHECK_STATUS(wsabi_loop_stop(loop), WSABI_E_CLOSED);
+      act_after_free(loop, conn);
       return;
     case ACTIONS: break;
   }
@@ -159,6 +178,7 @@ static int step(wsabi_loop *loop) {
 static int provoke(wsabi_loop *loop) {
   struct side *near = cell->on_client ? &cell->c : &cell->s;
   struct side *far = cell->on_client ? &cell->s : &cell->c;
+  wsabi_status status = WSABI_OK;
   int fd = -1, i;
   switch (cell->callback) {
     case HTTP:
@@ -172,8 +192,10 @@ static int provoke(wsabi_loop *loop) {
     case MESSAGE: /* Several at once, so that some are read already when the first is given. */
       for (i = 0; i < 3; i++) CHECK_OK(wsabi_conn_send_text(loop, far->conn, "hello", 5));
       break;
-    case DRAIN:
-      CHECK_STATUS(wsabi_conn_send_binary(loop, near->conn, big, sizeof big), WSABI_BACKPRESSURE);
+    case DRAIN: /* The kernel takes some megabytes before a backlog begins. */
+      for (i = 0; i < 20 && status == WSABI_OK; i++)
+        status = wsabi_conn_send_binary(loop, near->conn, big, sizeof big);
+      CHECK_STATUS(status, WSABI_BACKPRESSURE);
       break;
     case PING: CHECK_OK(wsabi_conn_ping(loop, far->conn, "p", 1)); break;
     case PONG: CHECK_OK(wsabi_conn_ping(loop, near->conn, "p", 1)); break;
@@ -230,9 +252,10 @@ static void judge(void) {
   CHECK_INT(cell->s.closes, cell->s.opens);
   CHECK_INT(cell->c.closes, 1);
   CHECK(cell->c.opens <= 1 && cell->s.opens <= 1);
-  CHECK(cell->s.stops <= 1);
-  if (cell->action != FREE) CHECK_INT(cell->s.stops, 1);
+  CHECK_INT(cell->s.stops, 1);
   CHECK_INT(cell->after, 0);
+  CHECK_INT(cell->posted, 0);
+  CHECK_INT(cell->late.closes, cell->connected);
   if (cell->action == TERMINATE && cell->callback == UPGRADE) CHECK_INT(cell->s.opens, 0);
   if (cell->action == TERMINATE && cell->callback == MESSAGE)
     CHECK_INT((cell->on_client ? &cell->c : &cell->s)->messages, 1);

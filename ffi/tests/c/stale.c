@@ -112,7 +112,7 @@ static int user_checked;
 static void close_with_user(wsabi_loop *l, wsabi_conn c, const wsabi_close *close, void *user) {
   wsabi_str subprotocol;
   CHECK(wsabi_conn_user(l, c) == user_in_close);
-  CHECK_OK(wsabi_conn_subprotocol(l, c, &subprotocol));
+  CHECK_STATUS(wsabi_conn_subprotocol(l, c, &subprotocol), WSABI_E_CLOSED);
   CHECK_STATUS(wsabi_conn_send_text(l, c, "x", 1), WSABI_E_CLOSED);
   user_checked++;
   side_close(l, c, close, user);

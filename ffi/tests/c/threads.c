@@ -110,9 +110,11 @@ static void a_full_inbox(void) {
   pthread_join(sender.thread, NULL);
   CHECK(sender.full == 1 && sender.failed == 0);
   CHECK(sender.accepted > 10 && sender.accepted <= 100);
+  WAIT(loop, s.messages == sender.accepted);
   CHECK_OK(wsabi_conn_send_text(loop, c.conn, "last", 4));
-  WAIT(loop, s.type == WSABI_TEXT && s.messages > sender.accepted);
+  WAIT(loop, s.messages > sender.accepted);
   CHECK_INT(s.messages, sender.accepted + 1);
+  CHECK_INT(s.type, WSABI_TEXT);
   wsabi_loop_free(loop);
 }
 

@@ -76,7 +76,7 @@ static void mistakes_throw() {
     THROWS(Status::invalid, "ping_interval", loop.listen(server));
     wsabi::ClientOptions client;
     client.handlers.on_close = [mine](wsabi::Conn, const wsabi::Close&) {};
-    THROWS(Status::invalid, "url", loop.connect("http://localhost", client));
+    THROWS(Status::invalid, "URL", loop.connect("ftp://localhost", client));
     client.headers = {{"X-A", "b\r\nX-C: d"}};
     THROWS(Status::invalid, "header", loop.connect("ws://localhost", client));
   }

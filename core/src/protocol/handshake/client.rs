@@ -38,17 +38,17 @@ impl RequestOptions {
                 "origin has a control character, or white space at an end: {origin:?}"
             )));
         }
-        check_headers(
-            &self.headers,
-            &[
+        check_headers(&self.headers, |name| {
+            let ours = [
                 "host",
                 "upgrade",
                 "connection",
                 "origin",
                 "content-length",
                 "transfer-encoding",
-            ],
-        )
+            ];
+            ours.contains(&name) || name.starts_with("sec-websocket-")
+        })
     }
 }
 

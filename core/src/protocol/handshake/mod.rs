@@ -12,9 +12,9 @@ use crate::protocol::head::{is_field_value, is_token};
 /// Header fields that an application adds, as name and value.
 pub type ExtraHeaders = Vec<(String, String)>;
 
-/// Checks header fields that an application adds: their grammar, and that they are not among
-/// `reserved`, which the handshake writes itself.
-fn check_headers(headers: &ExtraHeaders, reserved: &[&str]) -> Result<()> {
+/// Checks header fields that an application adds: their grammar, and that `is_reserved` does not
+/// know their lower-case names as those that wsabi writes itself.
+fn check_headers(headers: &ExtraHeaders, is_reserved: fn(&str) -> bool) -> Result<()> {
     for (name, value) in headers {
         if !is_token(name.as_bytes()) {
             return Err(Error::invalid(format!(
@@ -26,8 +26,7 @@ fn check_headers(headers: &ExtraHeaders, reserved: &[&str]) -> Result<()> {
                 "the value of header {name} has a control character, or white space at an end: {value:?}"
             )));
         }
-        let lower = name.to_ascii_lowercase();
-        if reserved.contains(&lower.as_str()) || lower.starts_with("sec-websocket-") {
+        if is_reserved(&name.to_ascii_lowercase()) {
             return Err(Error::invalid(format!(
                 "header {name} is set by wsabi and cannot be given"
             )));

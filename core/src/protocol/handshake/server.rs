@@ -402,13 +402,10 @@ pub struct Accept {
     pub headers: ExtraHeaders,
 }
 
-/// The fields of a response that wsabi writes itself.
-const RESERVED: &[&str] = &[
-    "upgrade",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-];
+/// The fields that wsabi writes itself in every response.
+fn is_framing(name: &str) -> bool {
+    matches!(name, "connection" | "content-length" | "transfer-encoding")
+}
 
 impl Upgrade {
     /// Appends the 101 response to `out` and returns the subprotocol it names (RFC 6455 §4.2.2
@@ -418,7 +415,9 @@ impl Upgrade {
     /// [`ErrorKind::Invalid`] if the subprotocol was not offered or a header field is not allowed;
     /// then nothing is written.
     pub fn accept(&self, accept: &Accept, out: &mut Vec<u8>) -> Result<Option<Box<str>>> {
-        check_headers(&accept.headers, RESERVED)?;
+        check_headers(&accept.headers, |name| {
+            is_framing(name) || name == "upgrade" || name.starts_with("sec-websocket-")
+        })?;
         let subprotocol = match &accept.subprotocol {
             SubprotocolChoice::Preferred => self.preferred.as_deref(),
             SubprotocolChoice::None => None,
@@ -492,13 +491,23 @@ impl Response {
                 self.status
             )));
         }
-        check_headers(&self.headers, RESERVED)
+        check_headers(&self.headers, |name| {
+            // A 426 names the protocol and the version to come back with.
+            let of_upgrade = matches!(
+                name,
+                "sec-websocket-accept" | "sec-websocket-extensions" | "sec-websocket-protocol"
+            );
+            is_framing(name) || of_upgrade
+        })
     }
 
     /// Appends the response to `out`; `to_head` leaves the body out, as the answer to a HEAD
     /// request has to (RFC 9110 §9.3.2).
     pub fn encode(&self, to_head: bool, out: &mut Vec<u8>) {
-        let upgrade = self.headers.iter().any(|(name, _)| name == "Upgrade");
+        let upgrade = self
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
         out.extend_from_slice(
             format!(
                 "HTTP/1.1 {} {}\r\n",
@@ -622,6 +631,7 @@ mod tests {
                 "{name:?}: {value:?}"
             );
         }
+        assert_eq!(Response::upgrade_required("no").validate(), Ok(()));
         for status in [0, 101, 199, 600] {
             assert!(
                 Response {

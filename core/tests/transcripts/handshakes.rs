@@ -1,0 +1,314 @@
+//! Replays opening handshakes: a request or response, changed in one way or another, and its
+//! verdict.
+//!
+//! Does not know: frames.
+
+use wsabi::protocol::handshake::client::{ClientHandshake, RequestOptions, request, unreadable};
+use wsabi::protocol::handshake::server::{Accept, Asked, Refusal, SubprotocolChoice, examine};
+use wsabi::protocol::head::{HeadReader, Request, ResponseHead};
+use wsabi::protocol::mask::Random;
+use wsabi::{Config, OriginPolicy, ServerPolicy};
+
+use crate::notation::{Section, all_octets, cell_lines, tokens, unescape};
+use crate::{kind_of, replays};
+
+/// The nonce of RFC 6455 §1.3.
+struct SampleNonce;
+
+impl Random for SampleNonce {
+    fn fill(&mut self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(b"the sample nonce");
+    }
+}
+
+/// What follows a head and does not belong to it.
+const BEHIND: &[u8] = b"\x81\x85\r\n\r\n";
+
+fn list(text: &str) -> Vec<String> {
+    text.split(", ").map(str::to_owned).collect()
+}
+
+fn block(section: &Section, name: &str) -> Option<Vec<String>> {
+    let found = section.blocks.iter().find(|(block, _)| block == name);
+    found.map(|(_, lines)| lines.clone())
+}
+
+/// The octets of a head.
+fn head(lines: &[Vec<u8>]) -> Vec<u8> {
+    let mut head: Vec<u8> = lines
+        .iter()
+        .flat_map(|line| [line, &b"\r\n"[..]].concat())
+        .collect();
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// The input of a row: the lines with the changes, or octets as they stand.
+fn changed(base: &[String], change: &str) -> Vec<u8> {
+    if let Some(octets) = change.strip_prefix("octets ") {
+        return all_octets(&tokens(octets));
+    }
+    let mut lines: Vec<Vec<u8>> = base.iter().map(|line| unescape(line)).collect();
+    for change in cell_lines(change) {
+        apply(&mut lines, change.trim());
+    }
+    head(&lines)
+}
+
+fn apply(lines: &mut Vec<Vec<u8>>, change: &str) {
+    let called = |line: &[u8], name: &str| {
+        line.get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+            && line.get(name.len()) == Some(&b':')
+    };
+    if change == "=" {
+    } else if let Some(name) = change.strip_prefix("- ") {
+        let before = lines.len();
+        lines.retain(|line| !called(line, name));
+        assert!(lines.len() < before, "there is no {name} to remove");
+    } else if let Some(field) = change.strip_prefix("+ ") {
+        let (count, field) = match field.split_once("* ") {
+            Some((count, field)) => (count.parse().expect("a count"), field),
+            None => (1, field),
+        };
+        lines.extend(std::iter::repeat_n(unescape(field), count));
+    } else if is_first_line(change) {
+        lines[0] = unescape(change);
+    } else {
+        let (name, _) = change.split_once(':').expect("Name: value");
+        let line = lines.iter_mut().find(|line| called(line, name));
+        *line.unwrap_or_else(|| panic!("there is no {name} to replace")) = unescape(change);
+    }
+}
+
+fn is_first_line(change: &str) -> bool {
+    change.starts_with("HTTP/") || change.contains(" HTTP/") || change.starts_with("first line ")
+}
+
+/// Runs the rows of a section; `run` takes an input and its cuts, and writes down the outcome.
+fn rows(
+    section: &Section,
+    base: &[String],
+    expected: impl Fn(&str) -> String,
+    run: impl Fn(&[u8], &[usize]) -> String,
+) -> (usize, Vec<String>) {
+    let mut problems = Vec::new();
+    for (place, row) in &section.rows {
+        let input = changed(base, &row[0]);
+        let expected = expected(&row[1]);
+        for cuts in replays(input.len()) {
+            let outcome = run(&input, &cuts);
+            if outcome != expected {
+                let cuts = &cuts[..cuts.len().min(3)];
+                problems.push(format!(
+                    "{place}: {}\n  cut at {cuts:?}\n{outcome}\n  expected\n{expected}",
+                    row[0]
+                ));
+                break;
+            }
+        }
+    }
+    (section.rows.len(), problems)
+}
+
+/// Reads a head that comes in pieces, followed by what is not part of it.
+fn read_head(
+    input: &[u8],
+    cuts: &[usize],
+    limit: usize,
+) -> Result<Option<Vec<u8>>, wsabi::protocol::head::HeadError> {
+    let mut reader = HeadReader::default();
+    let mut start = 0;
+    for end in cuts.iter().copied().chain([input.len()]) {
+        let is_last = end == input.len();
+        let mut piece = input[start..end].to_vec();
+        if is_last && input.ends_with(b"\r\n\r\n") {
+            piece.extend_from_slice(BEHIND);
+        }
+        match reader.feed(&piece, limit)? {
+            (taken, true) => {
+                assert_eq!(start + taken, input.len(), "the head ends elsewhere");
+                return Ok(Some(reader.into_bytes()));
+            }
+            (taken, false) => assert_eq!(taken, piece.len(), "an unfinished head takes everything"),
+        }
+        start = end;
+    }
+    Ok(None)
+}
+
+pub(crate) fn server(section: &Section) -> (usize, Vec<String>) {
+    let base = block(section, "request").unwrap_or_else(|| list(SAMPLE_REQUEST));
+    let mut config = Config::default();
+    let (mut policy, mut choice) = (ServerPolicy::default(), SubprotocolChoice::Preferred);
+    for (name, value) in &section.settings {
+        match name.as_str() {
+            "subprotocols" => policy.subprotocols = list(value),
+            "origins" if value == "any" => policy.origins = OriginPolicy::Any,
+            "origins" => policy.origins = OriginPolicy::List(list(value)),
+            "choose" if value == "none" => choice = SubprotocolChoice::None,
+            "choose" => choice = SubprotocolChoice::Name(value.clone()),
+            "max_handshake_bytes" => config.max_handshake_bytes = value.parse().unwrap(),
+            "max_handshake_headers" => config.max_handshake_headers = value.parse().unwrap(),
+            other => panic!("{}: unknown setting {other:?}", section.place),
+        }
+    }
+    policy.validate().unwrap();
+    let accept = Accept {
+        subprotocol: choice,
+        headers: Vec::new(),
+    };
+    rows(section, &base, server_outcome, |input, cuts| {
+        let refused = |refusal: Refusal| {
+            let mut out = Vec::new();
+            refusal.response.encode(false, &mut out);
+            format!(
+                "{:?}\n{}",
+                refusal.error.kind(),
+                String::from_utf8(out).unwrap()
+            )
+        };
+        let head = match read_head(input, cuts, config.max_handshake_bytes as usize) {
+            Ok(Some(head)) => head,
+            Ok(None) => return "no end".into(),
+            Err(error) => return refused(Refusal::unreadable(&error)),
+        };
+        let request = match Request::parse(&head, config.max_handshake_headers as usize) {
+            Ok(request) => request,
+            Err(error) => return refused(Refusal::unreadable(&error)),
+        };
+        match examine(&request, &policy) {
+            Ok(Asked::Http) => "http".into(),
+            Ok(Asked::Upgrade(upgrade)) => {
+                let mut out = Vec::new();
+                match upgrade.accept(&accept, &mut out) {
+                    Ok(_) => String::from_utf8(out).unwrap(),
+                    Err(error) => format!("{error}"),
+                }
+            }
+            Err(refusal) => refused(refusal),
+        }
+    })
+}
+
+const SAMPLE_REQUEST: &str = "GET /chat HTTP/1.1, Host: server.example.com, Upgrade: websocket, \
+    Connection: Upgrade, Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==, Sec-WebSocket-Version: 13";
+
+/// What an outcome in a table stands for: the whole response.
+fn server_outcome(outcome: &str) -> String {
+    let mut parts = cell_lines(outcome).into_iter();
+    let words = tokens(&parts.next().unwrap());
+    let fields: String = parts.map(|field| format!("{}\r\n", field.trim())).collect();
+    match words[0].as_str() {
+        "http" | "no" => outcome.to_owned(),
+        "101" => {
+            let subprotocol = words
+                .get(1)
+                .map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+            format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{}\r\n",
+                subprotocol.unwrap_or_default()
+            )
+        }
+        "error" => String::from_utf8(all_octets(&words[1..])).unwrap(),
+        status => {
+            let phrase = match status {
+                "400" => "Bad Request",
+                "403" => "Forbidden",
+                "405" => "Method Not Allowed",
+                "413" => "Content Too Large",
+                "426" => "Upgrade Required",
+                "431" => "Request Header Fields Too Large",
+                other => panic!("unknown status {other:?}"),
+            };
+            let text = String::from_utf8(all_octets(&words[2..])).unwrap();
+            let connection = if fields.contains("Upgrade:") {
+                "close, Upgrade"
+            } else {
+                "close"
+            };
+            format!(
+                "{:?}\nHTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n{fields}\
+                 Connection: {connection}\r\nContent-Length: {}\r\n\r\n{text}\n",
+                kind_of(&words[1]),
+                text.len() + 1
+            )
+        }
+    }
+}
+
+pub(crate) fn client(section: &Section) -> (usize, Vec<String>) {
+    let base = block(section, "response").unwrap_or_else(|| list(SAMPLE_RESPONSE));
+    let mut config = Config::default();
+    let mut options = RequestOptions::default();
+    let (mut host, mut resource) = ("server.example.com".to_owned(), "/chat".to_owned());
+    for (name, value) in &section.settings {
+        match name.as_str() {
+            "subprotocols" => options.subprotocols = list(value),
+            "origin" => options.origin = Some(value.clone()),
+            "host" => host.clone_from(value),
+            "resource" => resource.clone_from(value),
+            "header" => {
+                let (name, value) = value.split_once(": ").unwrap();
+                options.headers.push((name.to_owned(), value.to_owned()));
+            }
+            "max_handshake_bytes" => config.max_handshake_bytes = value.parse().unwrap(),
+            "max_handshake_headers" => config.max_handshake_headers = value.parse().unwrap(),
+            other => panic!("{}: unknown setting {other:?}", section.place),
+        }
+    }
+    options.validate().unwrap();
+    let mut sent = Vec::new();
+    let handshake = request(&host, &resource, &options, &mut SampleNonce, &mut sent);
+    let (mut count, mut problems) = rows(section, &base, client_outcome, |input, cuts| {
+        client_verdict(&handshake, input, cuts, &config)
+    });
+    if let Some(lines) = block(section, "request") {
+        count += 1;
+        let lines: Vec<Vec<u8>> = lines.iter().map(|line| line.clone().into_bytes()).collect();
+        if sent != head(&lines) {
+            problems.push(format!(
+                "{}: the request is\n{}",
+                section.place,
+                String::from_utf8_lossy(&sent)
+            ));
+        }
+    }
+    (count, problems)
+}
+
+fn client_verdict(
+    handshake: &ClientHandshake,
+    input: &[u8],
+    cuts: &[usize],
+    config: &Config,
+) -> String {
+    let error_of = |error: wsabi::Error| format!("{:?} {}", error.kind(), error.detail());
+    let head = match read_head(input, cuts, config.max_handshake_bytes as usize) {
+        Ok(Some(head)) => head,
+        Ok(None) => return "no end".into(),
+        Err(error) => return error_of(unreadable(&error)),
+    };
+    let response = match ResponseHead::parse(&head, config.max_handshake_headers as usize) {
+        Ok(response) => response,
+        Err(error) => return error_of(unreadable(&error)),
+    };
+    match handshake.check(&response) {
+        Ok(None) => "open".into(),
+        Ok(Some(subprotocol)) => format!("open {subprotocol}"),
+        Err(error) => error_of(error),
+    }
+}
+
+const SAMPLE_RESPONSE: &str = "HTTP/1.1 101 Switching Protocols, Upgrade: websocket, \
+    Connection: Upgrade, Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+fn client_outcome(outcome: &str) -> String {
+    let words = tokens(outcome);
+    if ["open", "no"].contains(&words[0].as_str()) {
+        return words.join(" ");
+    }
+    let text = String::from_utf8(all_octets(&words[1..])).unwrap();
+    format!("{:?} {text}", kind_of(&words[0]))
+}
