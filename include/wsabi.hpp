@@ -398,6 +398,36 @@ class Server {
   wsabi_server number_ = 0;
 };
 
+/// Owns a server: stops it when it is destroyed, so that its connections get 1001 from the
+/// dispatches that follow. Declare it after its Loop, which it must not outlive.
+class ServerGuard {
+ public:
+  explicit ServerGuard(Server server) noexcept : server_(server) {}
+  ~ServerGuard() { stop(); }
+  ServerGuard(ServerGuard&& other) noexcept : server_(other.release()) {}
+  ServerGuard& operator=(ServerGuard&& other) noexcept {
+    if (this != &other) {
+      stop();
+      server_ = other.release();
+    }
+    return *this;
+  }
+  ServerGuard(const ServerGuard&) = delete;
+  ServerGuard& operator=(const ServerGuard&) = delete;
+  /// The server, for its address and port.
+  const Server& operator*() const noexcept { return server_; }
+  const Server* operator->() const noexcept { return &server_; }
+  /// Gives the server up: it goes on until it is stopped otherwise.
+  Server release() noexcept { return std::exchange(server_, Server()); }
+
+ private:
+  // One that has stopped by itself answers closed, which is as well.
+  void stop() noexcept {
+    if (server_.number() != 0) server_.stop();
+  }
+  Server server_;
+};
+
 /// The handlers of a client; leave empty what does not matter.
 struct ClientHandlers {
   std::function<void(Conn, const Handshake&)> on_open;

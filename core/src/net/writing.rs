@@ -98,7 +98,8 @@ impl Context {
         let output = *slot.output.get_or_insert_with(|| self.outputs.take());
         let output = self.outputs.get_mut(output);
         let backlog = output.len() as u64;
-        if backlog >= slot.config.high_water_bytes
+        // Where nothing waits anything is accepted, or there would be no drain to wait for.
+        if backlog >= slot.config.high_water_bytes.max(1)
             && backlog + len as u64 > slot.config.max_backlog_bytes
         {
             slot.flags.wants_drain = true;

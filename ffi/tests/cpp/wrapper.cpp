@@ -320,6 +320,25 @@ static void a_throwing_handler_terminates() {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
 }
 
+static void a_guard_stops_its_server() {
+  wsabi::Loop loop;
+  int stopped = 0;
+  wsabi::ServerOptions so = local();
+  so.handlers.on_stopped = [&](wsabi::Server, const wsabi::Stopped&) { stopped++; };
+  wsabi::Server free;
+  {
+    wsabi::ServerGuard kept(loop.listen(so));
+    wsabi::ServerGuard moved(std::move(kept));
+    CHECK(moved->port() != 0 && kept->number() == 0);
+    wsabi::ServerGuard given_up(loop.listen(so));
+    free = given_up.release();
+  }
+  COMES(loop, stopped == 1);
+  CHECK(free.port() != 0);
+  CHECK(free.stop() == wsabi::Status::ok);
+  COMES(loop, stopped == 2);
+}
+
 static void logs() {
   int lines = 0;
   wsabi::LoopOptions options;
@@ -349,6 +368,7 @@ int main() {
   RUN(posts);
   RUN(answers_later);
   RUN(a_throwing_handler_terminates);
+  RUN(a_guard_stops_its_server);
   RUN(logs);
   return finish();
 }
