@@ -352,8 +352,8 @@ def build():
 
 
 def ratios(rounds, name):
-    """Per round, the floor's CPU per message divided by the server's."""
-    return [f["us_per_message"] / s["us_per_message"] for f, s in zip(rounds[FLOOR], rounds[name])]
+    """Per round, the server's CPU per message divided by the floor's."""
+    return [s["us_per_message"] / f["us_per_message"] for f, s in zip(rounds[FLOOR], rounds[name])]
 
 
 def is_disturbed(reports):
@@ -379,7 +379,7 @@ def cell_rows(cell, rounds):
 
 def print_tables(results, args):
     if results.rounds:
-        print("| size × connections × in flight | server | µs/message (min–max) | ratio to floor (min–max) "
+        print("| size × connections × in flight | server | µs/message (min–max) | CPU to floor's (min–max) "
               "| messages/s | CPU busy: server / load |")
         print("|---|---|---|---|---|---|")
         for cell, rounds in results.rounds.items():

@@ -375,7 +375,8 @@ impl Conn<'_> {
     }
 
     /// Writes what waits for this connection, as far as the kernel takes it, without waiting for
-    /// the end of the turn.
+    /// the end of the turn. Only a large reply that is part of the message at hand goes out after
+    /// the callbacks for what was received with it.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`].

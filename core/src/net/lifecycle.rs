@@ -104,7 +104,12 @@ impl Context {
         let from_server = slot.server.is_some();
         let mut dropped = 0;
         if let Some(output) = slot.output.take() {
-            dropped = self.outputs.get(output).messages(role);
+            let entry = self.outputs.get(output);
+            dropped = if entry.has_lent() {
+                self.lending.count()
+            } else {
+                entry.messages(role)
+            };
             self.outputs.give_back(output);
         }
         slot.unread = None;

@@ -205,7 +205,8 @@ impl Loop {
                 "an earlier dispatch of this loop panicked; it cannot go on",
             ));
         }
-        if self.done >= self.ready.len() {
+        let is_fresh = self.done >= self.ready.len();
+        if is_fresh {
             self.done = 0;
             let timeout = if self.has_more() {
                 Some(Duration::ZERO)
@@ -223,8 +224,14 @@ impl Loop {
         self.run_commands();
         self.context.take_resolutions();
         self.tell(handler);
-        self.go_on_with_unread(handler);
-        self.go_through_ready(handler);
+        // What was left over goes first, or one connection's long input would hold up the others.
+        if is_fresh {
+            self.go_on_with_unread(handler);
+            self.go_through_ready(handler);
+        } else {
+            self.go_through_ready(handler);
+            self.go_on_with_unread(handler);
+        }
         self.run_timers();
         self.tell(handler);
         self.context.flush_dirty();

@@ -10,6 +10,7 @@ pub mod context;
 mod dialing;
 pub mod handle;
 pub mod handler;
+pub(crate) mod lending;
 mod lifecycle;
 pub mod listener;
 pub mod r#loop;
