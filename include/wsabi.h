@@ -972,7 +972,8 @@ wsabi_status wsabi_loop_new(const struct wsabi_loop_options *options, struct wsa
  * Frees a loop. Every connection that is left gets its on_close, every server its on_stopped.
  *
  * NULL is fine. Inside a callback, and from another thread while the loop is dispatching, it is
- * put off to the end of the dispatch, which then answers WSABI_E_CLOSED. Other threads must not
+ * put off to the end of the dispatch, which then answers WSABI_E_CLOSED; until then calls work. A
+ * loop that answers WSABI_E_PANIC is leaked, since nothing in it can be trusted. Other threads must not
  * use the loop any more.
  * Thread: the loop's; any, once that does not use it any more. Inside callbacks: yes.
  */

@@ -14,6 +14,8 @@ pub(crate) const IDLE: u8 = 0;
 pub(crate) const BUSY: u8 = 1;
 /// Busy, and to be freed when that ends.
 pub(crate) const DOOMED: u8 = 2;
+/// A defect was caught while something was going on: nothing is done with the loop any more.
+pub(crate) const BROKEN: u8 = 3;
 
 /// A loop for any number of servers and clients, with one file descriptor. The only object of this
 /// library that is freed, by wsabi_loop_free.
@@ -121,11 +123,28 @@ impl wsabi_loop {
             return Err(wrong_thread());
         }
         if self.commanding.replace(true) {
-            return Err(in_log());
+            return Err(self.busy());
         }
+        let unwound = Unwound(self);
         let result = self.command_unguarded(act);
+        core::mem::forget(unwound);
         self.commanding.set(false);
         result
+    }
+
+    /// Why the loop cannot be had just now.
+    #[cold]
+    fn busy(&self) -> Error {
+        if self.state.load(Ordering::Relaxed) == BROKEN {
+            return Error::new(
+                ErrorKind::Panic,
+                "a defect was caught earlier; the loop cannot be used further",
+            );
+        }
+        Error::new(
+            ErrorKind::Reentrant,
+            "the loop is dispatching already: a callback cannot dispatch, and a log callback cannot call",
+        )
     }
 
     #[inline]
@@ -138,7 +157,7 @@ impl wsabi_loop {
             return act(unsafe { &mut *current });
         }
         if self.state.load(Ordering::Relaxed) != IDLE {
-            return Err(in_log());
+            return Err(self.busy());
         }
         // SAFETY: no dispatch is under way and this is the loop's thread, so nothing else refers
         // to the loop; `commanding` keeps it so until the command is done.
@@ -167,10 +186,7 @@ impl wsabi_loop {
                 .compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed)
                 .is_err()
         {
-            return Err(Error::new(
-                ErrorKind::Reentrant,
-                "the loop is dispatching already: it cannot inside a callback",
-            ));
+            return Err(host.busy());
         }
         let finish = Finish(pointer);
         // SAFETY: the state went from idle to busy on the loop's thread, so nothing else refers to
@@ -186,6 +202,15 @@ impl wsabi_loop {
         } else {
             result
         }
+    }
+}
+
+/// Breaks the loop if a command panics.
+struct Unwound<'a>(&'a wsabi_loop);
+
+impl Drop for Unwound<'_> {
+    fn drop(&mut self) {
+        self.0.state.store(BROKEN, Ordering::Relaxed);
     }
 }
 
@@ -212,8 +237,9 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        // Unwinding: the loop stays busy, so that nothing is done with its broken state, and is
-        // leaked if it was to be freed.
+        // SAFETY: as in `done`. If it was to be freed it is leaked: its state cannot be trusted.
+        let host = unsafe { &*self.0 };
+        host.state.store(BROKEN, Ordering::Relaxed);
     }
 }
 
@@ -241,10 +267,49 @@ pub(crate) fn wrong_thread() -> Error {
     )
 }
 
-#[cold]
-fn in_log() -> Error {
-    Error::new(
-        ErrorKind::Reentrant,
-        "a log callback cannot call into the loop",
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{WSABI_E_PANIC, boundary, status};
+
+    fn make() -> *mut wsabi_loop {
+        Box::into_raw(Box::new(wsabi_loop::new(Loop::new().unwrap())))
+    }
+
+    fn dispatch(pointer: *mut wsabi_loop) -> i32 {
+        // SAFETY: the tests give loops that were not freed.
+        status(
+            unsafe { wsabi_loop::drive(pointer, |event_loop, driver| event_loop.dispatch(driver)) }
+                .map(drop),
+        )
+    }
+
+    #[test]
+    fn a_panic_in_a_dispatch_or_a_command_breaks_the_loop_and_nothing_else() {
+        let dispatched = make();
+        let panicking = boundary(WSABI_E_PANIC, || {
+            // SAFETY: the loop was not freed.
+            status(unsafe {
+                wsabi_loop::drive(dispatched, |_, _| -> Result<()> { panic!("on purpose") })
+            })
+        });
+        assert_eq!(panicking, WSABI_E_PANIC);
+        let commanded = make();
+        // SAFETY: as above.
+        let host = unsafe { &*commanded };
+        let panicking = boundary(WSABI_E_PANIC, || {
+            status(host.command(|_| -> Result<()> { panic!("on purpose") }))
+        });
+        assert_eq!(panicking, WSABI_E_PANIC);
+        for pointer in [dispatched, commanded] {
+            // SAFETY: as above.
+            let host = unsafe { &*pointer };
+            assert_eq!(dispatch(pointer), WSABI_E_PANIC);
+            assert_eq!(status(host.command(|_| Ok(()))), WSABI_E_PANIC);
+        }
+        let fresh = make();
+        assert_eq!(dispatch(fresh), 0);
+        // SAFETY: it came from `Box::into_raw`, and no dispatch is under way.
+        unsafe { free_now(fresh) };
+    }
 }

@@ -96,7 +96,8 @@ fn log_sink(given: &wsabi_loop_options) -> Result<Option<(LogLevel, wsabi::LogSi
 /// Frees a loop. Every connection that is left gets its on_close, every server its on_stopped.
 ///
 /// NULL is fine. Inside a callback, and from another thread while the loop is dispatching, it is
-/// put off to the end of the dispatch, which then answers WSABI_E_CLOSED. Other threads must not
+/// put off to the end of the dispatch, which then answers WSABI_E_CLOSED; until then calls work. A
+/// loop that answers WSABI_E_PANIC is leaked, since nothing in it can be trusted. Other threads must not
 /// use the loop any more.
 /// Thread: the loop's; any, once that does not use it any more. Inside callbacks: yes.
 ///
@@ -109,6 +110,14 @@ pub unsafe extern "C" fn wsabi_loop_free(r#loop: *mut wsabi_loop) {
         let Ok(host) = (unsafe { wsabi_loop::get(r#loop) }) else {
             return;
         };
+        if host.is_home() && host.is_commanding() {
+            // A log callback; what it was called from is not done with the loop.
+            fail(&Error::new(
+                ErrorKind::Reentrant,
+                "a log callback cannot free the loop",
+            ));
+            return;
+        }
         match host
             .state()
             .compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed)

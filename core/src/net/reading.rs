@@ -217,7 +217,9 @@ impl Loop {
         let Some(socket) = &slot.socket else {
             return;
         };
-        let count = match socket.recv(buffer) {
+        // No more than a head may have, so that what a peer sends behind it before it may is bounded.
+        let most = buffer.len().min(slot.config.max_handshake_bytes as usize);
+        let count = match socket.recv(&mut buffer[..most]) {
             Ok(Some(0)) => {
                 return context.end(
                     id,
