@@ -375,14 +375,14 @@ impl Conn<'_> {
     }
 
     /// Writes what waits for this connection, as far as the kernel takes it, without waiting for
-    /// the end of the turn. Only a large reply that is part of the message at hand goes out after
-    /// the callbacks for what was received with it.
+    /// the end of the turn.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`].
     pub fn flush(&mut self) -> Result<()> {
         self.context.check_fork()?;
         match self.context.slots.get(self.id) {
+            Some(slot) if matches!(slot.stage, Stage::Ended(_)) => return Err(Error::closed()),
             Some(slot) if !slot.flags.blocked => self.context.flush(self.id),
             Some(_) => {}
             None => return Err(Error::closed()),

@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Role;
 use crate::net::connector::Connector;
-use crate::net::lending::Lending;
 use crate::net::listener::Servers;
 use crate::net::number::ConnId;
 use crate::net::number::ServerId;
@@ -102,7 +101,6 @@ pub struct Context {
     pub(crate) connector: Connector,
     pub(crate) outputs: Outputs,
     pub(crate) buffers: Buffers,
-    pub(crate) lending: Lending,
     pub(crate) random: SystemRandom,
     pub(crate) notices: VecDeque<Notice>,
     /// Connections with output to write at the end of the turn.
@@ -136,7 +134,6 @@ impl Context {
             connector,
             outputs: Outputs::default(),
             buffers: Buffers::default(),
-            lending: Lending::default(),
             random: SystemRandom::new()?,
             notices: VecDeque::new(),
             dirty: Vec::new(),

@@ -56,7 +56,12 @@ impl Context {
 
     /// Refuses a request and reports it.
     pub(crate) fn refuse(&mut self, id: ConnId, refusal: Refusal) {
-        let to_head = false;
+        let to_head = match &self.slots.at(id.index()).stage {
+            Stage::Opening(pending) => {
+                matches!(pending.opening, Opening::Held { to_head: true, .. })
+            }
+            _ => false,
+        };
         self.report_handshake(id, refusal.error);
         self.respond_and_linger(id, &refusal.response, to_head);
     }
@@ -104,12 +109,7 @@ impl Context {
         let from_server = slot.server.is_some();
         let mut dropped = 0;
         if let Some(output) = slot.output.take() {
-            let entry = self.outputs.get(output);
-            dropped = if entry.has_lent() {
-                self.lending.count()
-            } else {
-                entry.messages(role)
-            };
+            dropped = self.outputs.get(output).messages(role);
             self.outputs.give_back(output);
         }
         slot.unread = None;

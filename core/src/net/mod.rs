@@ -10,7 +10,6 @@ pub mod context;
 mod dialing;
 pub mod handle;
 pub mod handler;
-pub(crate) mod lending;
 mod lifecycle;
 pub mod listener;
 pub mod r#loop;

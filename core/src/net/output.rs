@@ -26,8 +26,6 @@ pub(crate) struct Output {
     lead: usize,
     /// Whether the lead is the rest of a message.
     lead_is_message: bool,
-    /// Bytes that belong between these and lie elsewhere until they are written.
-    lent: usize,
 }
 
 impl Output {
@@ -45,42 +43,7 @@ impl Output {
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.written + self.lent
-    }
-
-    /// How much of the bytes was written.
-    pub(crate) fn written(&self) -> usize {
-        self.written
-    }
-
-    /// Takes note that `count` bytes at the end of the output so far lie elsewhere.
-    pub(crate) fn lend(&mut self, count: usize) {
-        self.lent += count;
-    }
-
-    /// Takes note that everything is in here again.
-    pub(crate) fn lend_none(&mut self) {
-        self.lent = 0;
-    }
-
-    /// How many bytes lie elsewhere.
-    pub(crate) fn lent(&self) -> usize {
-        self.lent
-    }
-
-    /// Whether bytes lie elsewhere, so that what is in here is not all.
-    #[inline]
-    pub(crate) fn has_lent(&self) -> bool {
-        self.lent > 0
-    }
-
-    /// Takes note that everything was written.
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.written = 0;
-        self.lead = 0;
-        self.lead_is_message = false;
-        self.lent = 0;
+        self.bytes.len() - self.written
     }
 
     /// Takes note that `count` bytes were written.
@@ -201,7 +164,10 @@ impl Outputs {
         if capacity > KEEP_EACH || self.kept + capacity > KEEP_TOTAL {
             *output = Output::default();
         } else {
-            output.clear();
+            output.bytes.clear();
+            output.written = 0;
+            output.lead = 0;
+            output.lead_is_message = false;
             self.kept += capacity;
         }
         self.free.push(id);

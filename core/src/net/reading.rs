@@ -393,7 +393,7 @@ impl Loop {
 }
 
 /// Hands out the events in `input`, and keeps what is not to be looked at yet.
-fn drain<H: Handler>(this: &mut Loop, id: ConnId, all: &mut [u8], handler: &mut H) {
+fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler: &mut H) {
     let (context, budget) = this.context_and_budget();
     let role = context.role_of(id);
     let slot = context.slots.at(id.index());
@@ -402,8 +402,6 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, all: &mut [u8], handler: &mut 
         return;
     };
     let mut receive = mem::replace(&mut established.receive, Receive::new(role));
-    context.lending.begin(id, all);
-    let mut input = &mut *all;
     let mut parsing = false;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         hand_out(
@@ -429,10 +427,7 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, all: &mut [u8], handler: &mut 
         // Not ours to judge: the handler's panic goes on to whoever called the loop.
         Err(panic) => resume_unwind(panic),
     };
-    let left = input.len();
-    let (_, input) = all.split_at(all.len() - left);
     receive.recycle(&mut context.buffers);
-    context.write_lent(id, all);
     let Some(slot) = context.slots.get(id) else {
         return receive.stop(&mut context.buffers);
     };

@@ -171,12 +171,8 @@ impl Socket {
 
     /// Writes `first` and then `second` in one call, as much as the kernel takes of both.
     pub(crate) fn send_two(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
-        self.send_many(&[IoSlice::new(first), IoSlice::new(second)])
-    }
-
-    /// Writes `parts` in one call, as much as the kernel takes of all.
-    pub(crate) fn send_many(&self, parts: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        unless_blocked(|| self.0.send_vectored_with_flags(parts, SEND_FLAGS))
+        let parts = [IoSlice::new(first), IoSlice::new(second)];
+        unless_blocked(|| self.0.send_vectored_with_flags(&parts, SEND_FLAGS))
     }
 
     /// Ends the outgoing half of the stream once all that was written has been sent.

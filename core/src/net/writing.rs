@@ -11,7 +11,6 @@ use std::io;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::MessageType;
 use crate::net::context::{Context, LogLevel, Notice};
-use crate::net::lending::LEAST;
 use crate::net::number::ConnId;
 use crate::net::output::Output;
 use crate::net::poller::Interest;
@@ -130,11 +129,8 @@ impl Context {
         message_type: MessageType,
         payload: &[u8],
     ) -> Result<Sent> {
-        if payload.len() >= LEAST
-            && self.may_write_directly(id)
-            && let Some(sent) = self.send_without_copy(id, message_type, payload)
-        {
-            return sent;
+        if payload.len() >= DIRECT_WRITE && self.may_write_directly(id) {
+            return self.send_directly(id, message_type, payload);
         }
         let sent = self.send_with(id, payload.len(), |send, tools| {
             send.message(message_type, payload, tools.random, tools.out)
@@ -159,7 +155,7 @@ impl Context {
 
     /// Writes early what has become much, and tells whether it became backlog.
     #[inline(never)]
-    pub(crate) fn press(&mut self, id: ConnId) -> Sent {
+    fn press(&mut self, id: ConnId) -> Sent {
         if !self.slots.at(id.index()).flags.blocked {
             self.flush(id);
         }
@@ -173,24 +169,6 @@ impl Context {
         }
         slot.flags.wants_drain = true;
         Sent::Backpressure
-    }
-
-    /// Sends a large payload from where it is, if it can be.
-    #[inline(never)]
-    fn send_without_copy(
-        &mut self,
-        id: ConnId,
-        message_type: MessageType,
-        payload: &[u8],
-    ) -> Option<Result<Sent>> {
-        let slot = self.slots.get(id)?;
-        let follows_lent = slot
-            .output
-            .is_some_and(|output| self.outputs.get(output).has_lent());
-        if payload.len() >= DIRECT_WRITE && !follows_lent {
-            return Some(self.send_directly(id, message_type, payload));
-        }
-        self.send_lent(id, message_type, payload)
     }
 
     /// Whether a large payload can go to the kernel from where it is.
@@ -274,10 +252,6 @@ impl Context {
             return self.discard_output(id);
         }
         let output = self.outputs.get_mut(output);
-        if output.has_lent() {
-            // Written when the input it is part of is handed out.
-            return;
-        }
         let taken = if output.len() == 0 {
             0
         } else {
@@ -296,7 +270,7 @@ impl Context {
     }
 
     /// Sees to the consequences of a write that took `taken` bytes.
-    pub(crate) fn after_write(&mut self, id: ConnId, taken: usize) {
+    fn after_write(&mut self, id: ConnId, taken: usize) {
         let now = self.now;
         let role = self.role_of(id);
         let slot = self.slots.at(id.index());
@@ -373,7 +347,7 @@ impl Context {
     }
 
     /// Nothing more can be written. What the peer sent before may still be read, and ends it.
-    pub(crate) fn broken(&mut self, id: ConnId, error: &io::Error) {
+    fn broken(&mut self, id: ConnId, error: &io::Error) {
         self.log(LogLevel::Debug, || format!("{id}: cannot write: {error}"));
         self.slots.at(id.index()).flags.broken = true;
         self.discard_output(id);

@@ -272,9 +272,9 @@ impl Connection {
     pub fn resume(&mut self, now: Time) {
         if let Some(since) = self.paused.take() {
             // What came about amid the pause is moved by the rest of it only.
-            let moved = |at: Time| at.after(now.since(at.max(since)));
-            self.received = moved(self.received);
-            self.pinged = self.pinged.map(moved);
+            let rest = |at: Time| now.since(at.max(since));
+            self.received = self.received.after(rest(self.received));
+            self.pinged = self.pinged.map(|at| at.after(rest(at)));
         }
     }
 

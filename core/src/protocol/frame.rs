@@ -167,30 +167,26 @@ pub(crate) fn append_header(
     len: usize,
     key: Option<[u8; 4]>,
 ) {
-    let mut header = [0; MAX_HEADER];
-    header[0] = if fin { FIN } else { 0 } | opcode as u8;
+    let first = if fin { FIN } else { 0 } | opcode as u8;
     let mask = if key.is_some() { MASK } else { 0 };
-    let mut end = match len {
-        0..126 => {
-            header[1] = mask | len as u8;
-            2
-        }
+    // Arrays of a fixed length each, which are stored and not copied by a call.
+    match len {
+        0..126 => out.extend_from_slice(&[first, mask | len as u8]),
         126..0x1_0000 => {
-            header[1] = mask | 126;
-            header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            4
+            let [high, low] = (len as u16).to_be_bytes();
+            out.extend_from_slice(&[first, mask | 126, high, low]);
         }
         _ => {
+            let mut header = [0; 10];
+            header[0] = first;
             header[1] = mask | 127;
-            header[2..10].copy_from_slice(&(len as u64).to_be_bytes());
-            10
+            header[2..].copy_from_slice(&(len as u64).to_be_bytes());
+            out.extend_from_slice(&header);
         }
-    };
-    if let Some(key) = key {
-        header[end..end + 4].copy_from_slice(&key);
-        end += 4;
     }
-    out.extend_from_slice(&header[..end]);
+    if let Some(key) = key {
+        out.extend_from_slice(&key);
+    }
 }
 
 /// Appends a whole frame to `out`.
