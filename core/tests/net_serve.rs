@@ -356,7 +356,7 @@ fn stopping_inside_any_callback_works() {
 #[test]
 fn run_returns_when_nothing_is_left() {
     let mut world = World::new();
-    world.lp.run(&mut world.app).unwrap();
+    world.run();
     let (id, address) = world.serve(&server(calm()));
     world.app.hook(move |conn, told| match told {
         Told::Open(_) if conn.server().is_none() => conn.close(Some(1000), "done").unwrap(),
@@ -366,14 +366,14 @@ fn run_returns_when_nothing_is_left() {
         _ => {}
     });
     let near = world.connect(address, &client(calm()));
-    world.lp.run(&mut world.app).unwrap();
+    world.run();
     assert_eq!(world.app.names(near), ["open", "close"]);
     assert_eq!(world.app.stopped(id), Some(Stopped::default()));
     // A call that was posted is work too.
     let (sender, receiver) = std::sync::mpsc::channel();
     let post = move |_: &mut wsabi::Context| sender.send(()).unwrap();
     world.lp.handle().post(post).unwrap();
-    world.lp.run(&mut world.app).unwrap();
+    world.run();
     receiver.try_recv().unwrap();
     world.end();
 }

@@ -200,8 +200,12 @@ fn frames(section: &Section) -> (usize, Vec<String>) {
     let (mut count, mut problems) = (0, Vec::new());
     for case in cases(section) {
         count += 1;
-        let cuts = replays(case.input.bytes.len());
-        problems.extend(cuts.iter().find_map(|cuts| judge(&case, cuts).err()));
+        let mut cuts = replays(case.input.bytes.len()).into_iter();
+        problems.extend(cuts.find_map(|cuts| {
+            [false, true]
+                .into_iter()
+                .find_map(|by_halves| judge(&case, &cuts, by_halves).err())
+        }));
     }
     (count, problems)
 }
@@ -268,9 +272,9 @@ fn other(role: Role) -> Role {
     }
 }
 
-fn judge(case: &Case, cuts: &[usize]) -> Result<(), String> {
-    let outcome =
-        replay(case, cuts).map_err(|why| format!("{}\n  cut at {cuts:?}: {why}", case.place))?;
+fn judge(case: &Case, cuts: &[usize], by_halves: bool) -> Result<(), String> {
+    let outcome = replay(case, cuts, by_halves)
+        .map_err(|why| format!("{}\n  cut at {cuts:?}: {why}", case.place))?;
     let len = case.input.bytes.len();
     let detail = match outcome.events.last() {
         Some(Seen::Fail(_, detail)) => detail.clone(),
@@ -347,6 +351,9 @@ struct Endpoint {
     buffers: Buffers,
     events: Vec<Seen>,
     output: Vec<u8>,
+    /// Whether events are taken from the receiving half and then told to the rest, as who needs
+    /// both free at once does; else by the connection.
+    by_halves: bool,
 }
 
 impl Endpoint {
@@ -359,11 +366,28 @@ impl Endpoint {
             random: &mut SameKey,
             out: &mut self.output,
         };
-        while let Some(event) =
-            self.connection
-                .next_event(&mut self.receive, &mut input, &mut self.buffers, &mut tools)
-        {
-            self.events.push(Seen::of(event));
+        let Self {
+            connection,
+            receive,
+            buffers,
+            ..
+        } = self;
+        loop {
+            let event = if self.by_halves {
+                match receive.next(&mut input, config, buffers) {
+                    Ok(event) => event.inspect(|event| connection.react(event, &mut tools)),
+                    Err(error) => {
+                        connection.fail(error, &mut tools);
+                        return Ok(());
+                    }
+                }
+            } else {
+                connection.next_event(receive, &mut input, buffers, &mut tools)
+            };
+            match event {
+                Some(event) => self.events.push(Seen::of(event)),
+                None => break,
+            }
         }
         if input.is_empty() {
             Ok(())
@@ -376,13 +400,14 @@ impl Endpoint {
     }
 }
 
-fn replay(case: &Case, cuts: &[usize]) -> Result<Outcome, String> {
+fn replay(case: &Case, cuts: &[usize], by_halves: bool) -> Result<Outcome, String> {
     let mut endpoint = Endpoint {
         connection: Connection::new(case.role, &case.config, Time::ORIGIN),
         receive: Receive::new(case.role),
         buffers: Buffers::default(),
         events: Vec::new(),
         output: Vec::new(),
+        by_halves,
     };
     let (mut start, mut decided) = (0, 0);
     for end in cuts.iter().copied().chain([case.input.bytes.len()]) {

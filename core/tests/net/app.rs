@@ -63,6 +63,7 @@ impl Told {
 type Hook = Box<dyn FnMut(&mut Conn<'_>, &Told)>;
 type ContextHook = Box<dyn FnMut(&mut Context, &Told)>;
 type OnUpgrade = Box<dyn FnMut(&mut Conn<'_>, &Request<'_>) -> Answer>;
+type OnMessage = Box<dyn FnMut(&mut Conn<'_>, Message<'_>)>;
 type OnHttp = Box<dyn FnMut(&mut Conn<'_>, &Request<'_>) -> Option<Response>>;
 
 #[derive(Default)]
@@ -70,6 +71,8 @@ pub struct App {
     pub told: Vec<Told>,
     /// Whether servers send every message back.
     pub echo: bool,
+    /// Gets messages as they lie in the loop's buffer, before they are noted.
+    pub raw_message: Option<OnMessage>,
     pub hook: Option<Hook>,
     pub context_hook: Option<ContextHook>,
     pub upgrade: Option<OnUpgrade>,
@@ -225,6 +228,9 @@ impl Handler for App {
         if self.echo && conn.server().is_some() {
             // Refused when the connection is closing.
             let _ = conn.send(message.message_type(), message.as_bytes());
+        }
+        if let Some(raw_message) = &mut self.raw_message {
+            raw_message(conn, message);
         }
         let payload = message.as_bytes().to_vec();
         self.note(

@@ -20,6 +20,8 @@ pub mod peer;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use wsabi::{
@@ -137,6 +139,22 @@ impl World {
             self.turn(left);
             turns += 1;
         }
+    }
+
+    /// Runs as [`Loop::run`] does, and fails if that takes too long.
+    pub fn run(&mut self) {
+        let handle = self.lp.handle();
+        let (done, returned) = mpsc::channel::<()>();
+        let watch = thread::spawn(move || {
+            let late = returned.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+            if late {
+                let _ = handle.stop();
+            }
+            late
+        });
+        self.lp.run(&mut self.app).unwrap();
+        drop(done);
+        assert!(!watch.join().unwrap(), "run does not return; {}", self.app.summary());
     }
 
     pub fn serve(&mut self, options: &ServerOptions) -> (ServerId, SocketAddr) {
