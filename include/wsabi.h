@@ -13,8 +13,8 @@
  * - A loop belongs to one thread. Functions with "Thread: any" may be called from every other too,
  *   until the loop is freed.
  * - Callbacks come only inside wsabi_loop_dispatch, _poll, _run and _free, never under a lock, and
- *   must not throw or unwind. Inside them every function may be called but _dispatch, _poll and
- *   _run.
+ *   must not throw or unwind. Inside them every function may be called but _dispatch, _poll, _run
+ *   and _timeout_ms. The log callback may come inside any call, and may call nothing.
  * - A NULL where a pointer is needed, a number that is stale, a wrong thread: each is an error,
  *   never undefined. Pointers that are not NULL must be valid.
  * - No signal handlers, no threads but for resolving names, no SIGPIPE. After fork() the child's
@@ -240,11 +240,6 @@
 #define WSABI_ORIGIN_ANY 2
 
 /**
- * A log level: nothing.
- */
-#define WSABI_LOG_OFF 0
-
-/**
  * A log level: failures that need attention.
  */
 #define WSABI_LOG_ERROR 1
@@ -306,8 +301,8 @@ typedef struct wsabi_loop wsabi_loop;
 typedef int32_t wsabi_status;
 
 /**
- * Receives a line for a log. Called on the loop's thread; it must not call into the loop, which
- * answers WSABI_E_REENTRANT.
+ * Receives a line for a log. Called on the loop's thread, inside a dispatch or any other call; it
+ * must not call into the loop, which answers WSABI_E_REENTRANT.
  */
 typedef void (*wsabi_log)(uint32_t level, const char *text, size_t len, void *user);
 
@@ -379,7 +374,7 @@ typedef struct wsabi_stats {
    */
   uint64_t closes_clean;
   /**
-   * Connections whose transport was lost.
+   * Connections whose transport was lost, or that failed on this side.
    */
   uint64_t closes_lost;
   /**
@@ -465,7 +460,8 @@ typedef void (*wsabi_on_message)(struct wsabi_loop *loop,
                                  void *user);
 
 /**
- * After WSABI_BACKPRESSURE or WSABI_E_FULL: the backlog has fallen to low water.
+ * After WSABI_BACKPRESSURE, or after WSABI_E_FULL on the loop's thread: the backlog has fallen to
+ * low water.
  */
 typedef void (*wsabi_on_drain)(struct wsabi_loop *loop, wsabi_conn conn, void *user);
 
@@ -609,8 +605,8 @@ typedef void (*wsabi_on_stopped)(struct wsabi_loop *loop,
  * The callbacks of a server or client; each may be NULL.
  *
  * All are called on the loop's thread, inside wsabi_loop_dispatch, _poll, _run or _free, and
- * never under a lock. In each, every function may be called but wsabi_loop_dispatch, _poll and
- * _run. They must not throw or unwind.
+ * never under a lock. In each, every function may be called but wsabi_loop_dispatch, _poll, _run
+ * and _timeout_ms. They must not throw or unwind.
  */
 typedef struct wsabi_handlers {
   /**
@@ -724,6 +720,10 @@ typedef struct wsabi_limits {
    * WSABI_E_FULL.
    */
   uint64_t max_backlog_bytes;
+  /**
+   * 0: room for limits to come.
+   */
+  uint64_t reserved[8];
 } wsabi_limits;
 
 /**
@@ -973,8 +973,8 @@ wsabi_status wsabi_loop_new(const struct wsabi_loop_options *options, struct wsa
  *
  * NULL is fine. Inside a callback, and from another thread while the loop is dispatching, it is
  * put off to the end of the dispatch, which then answers WSABI_E_CLOSED; until then calls work. A
- * loop that answers WSABI_E_PANIC is leaked, since nothing in it can be trusted. Other threads must not
- * use the loop any more.
+ * loop that answers WSABI_E_PANIC is leaked, since nothing in it can be trusted. Other threads
+ * must not use the loop any more.
  * Thread: the loop's; any, once that does not use it any more. Inside callbacks: yes.
  */
 void wsabi_loop_free(struct wsabi_loop *loop);
@@ -1046,15 +1046,16 @@ wsabi_status wsabi_loop_post(struct wsabi_loop *loop,
  * Lets sends outside of a dispatch wait for wsabi_loop_flush or the next dispatch, instead of
  * writing each at once. For hosts that send many and know when they are done.
  *
- * on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
+ * on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID,
+ * WSABI_E_THREAD, WSABI_E_FORKED.
  */
-wsabi_status wsabi_loop_defer(struct wsabi_loop *loop,
-                              uint32_t on);
+wsabi_status wsabi_loop_defer(struct wsabi_loop *loop, uint32_t on);
 
 /**
  * Writes everything that waits, as far as the kernel takes it.
  *
- * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
+ * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD,
+ * WSABI_E_FORKED.
  */
 wsabi_status wsabi_loop_flush(struct wsabi_loop *loop);
 
@@ -1315,8 +1316,9 @@ wsabi_status wsabi_conn_respond(struct wsabi_loop *loop,
                                 const struct wsabi_response *response);
 
 /**
- * Stops reading: nothing but on_drain and the end is told until wsabi_conn_resume. The clocks that
- * watch the peer's silence stand still.
+ * Stops reading: nothing that the peer sends is looked at until wsabi_conn_resume, its Close and
+ * the end of its stream neither. on_drain still comes, and on_close if this side ends the
+ * connection. The clocks that watch the peer's silence stand still.
  *
  * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_CLOSED,
  * WSABI_E_STATE before on_open, WSABI_E_THREAD, WSABI_E_FORKED.
@@ -1382,12 +1384,11 @@ void *wsabi_conn_user(const struct wsabi_loop *loop, wsabi_conn conn);
 wsabi_status wsabi_conn_server(const struct wsabi_loop *loop, wsabi_conn conn, wsabi_server *out);
 
 /**
- * The subprotocol in use; empty if there is none.
+ * The subprotocol in use; empty if there is none, and before the connection is open.
  *
- * out: receives it; not written on failure. Ownership: the library's, until the callback returns,
- * or outside of callbacks until the loop is dispatched, and no longer than the connection.
- * Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_CLOSED if the
- * connection is not established, WSABI_E_THREAD.
+ * out: receives it; not written on failure. Ownership: the library's, until the connection's
+ * on_close has returned. Thread: the loop's. Inside callbacks: yes, on_close too.
+ * Errors: WSABI_E_INVALID, WSABI_E_CLOSED for a stale number, WSABI_E_THREAD.
  */
 wsabi_status wsabi_conn_subprotocol(const struct wsabi_loop *loop,
                                     wsabi_conn conn,

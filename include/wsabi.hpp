@@ -104,7 +104,8 @@ enum class OriginPolicy : std::uint32_t {
   same = WSABI_ORIGIN_SAME, list = WSABI_ORIGIN_LIST, any = WSABI_ORIGIN_ANY,
 };
 enum class LogLevel : std::uint32_t {
-  off = WSABI_LOG_OFF, error = WSABI_LOG_ERROR, warn = WSABI_LOG_WARN, info = WSABI_LOG_INFO,
+  standard = 0,  ///< warn
+  error = WSABI_LOG_ERROR, warn = WSABI_LOG_WARN, info = WSABI_LOG_INFO,
   debug = WSABI_LOG_DEBUG,
 };
 
@@ -314,7 +315,7 @@ class Conn {
   }
   /// Drops the transport; only on_close follows. [any thread]
   Status terminate() const noexcept { return status(wsabi_conn_terminate(loop_, number_)); }
-  /// Stops reading: no event until resume.
+  /// Stops reading: nothing that the peer sends is looked at until resume; on_drain still comes.
   Status pause() const noexcept { return status(wsabi_conn_pause(loop_, number_)); }
   /// Reads again.
   Status resume() const noexcept { return status(wsabi_conn_resume(loop_, number_)); }
@@ -333,8 +334,7 @@ class Conn {
       return wsabi_conn_peer(loop_, number_, buf, size, len);
     });
   }
-  /// The subprotocol agreed on, or empty; lives until the handler returns, or outside of one until
-  /// the next dispatch.
+  /// The subprotocol agreed on, or empty; lives until the connection's on_close has returned.
   std::string_view subprotocol() const noexcept {
     wsabi_str s{};
     return wsabi_conn_subprotocol(loop_, number_, &s) < 0 ? std::string_view() : detail::view(s);
@@ -499,7 +499,7 @@ struct ClientOptions {
 /// What Loop() takes.
 struct LoopOptions {
   std::function<void(LogLevel, std::string_view)> log;  ///< Must not call into the loop.
-  LogLevel log_level = LogLevel::off;                   ///< off: warn when `log` is set.
+  LogLevel log_level = LogLevel::standard;              ///< The least important level to log.
   std::uint32_t max_events = 0;                         ///< Handler calls per dispatch: 4096.
   std::uint64_t max_inbox_bytes = 0;                    ///< From other threads: 16 MiB.
 };

@@ -1,4 +1,4 @@
-//! What a connection tells its owner, and the small words everybody shares: role, opcode, message.
+//! What a connection tells its owner, and the small words everybody shares: role, type, message.
 //!
 //! Does not know: how events come about or who listens.
 

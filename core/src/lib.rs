@@ -77,7 +77,8 @@
 //!
 //! # Limits
 //!
-//! Everything a peer can make grow has a limit: see [`Config`] for them and their defaults.
+//! Everything that one connection's peer can make grow has a limit: see [`Config`] for them and
+//! their defaults.
 //!
 //! Does not know: any language but Rust; the C ABI and the bindings stand on this crate.
 

@@ -130,7 +130,9 @@ fn take_frames(peer: &mut Peer) -> Vec<Frame> {
 
 #[test]
 fn replies_of_any_kind_and_size_come_in_order() {
-    let sizes = [0, 1, 4095, 4096, 5000, 20_000, 65_535, 65_536, 90_000, 200_000];
+    let sizes = [
+        0, 1, 4095, 4096, 5000, 20_000, 65_535, 65_536, 90_000, 200_000,
+    ];
     let mut dice = Dice(1);
     for round in 0..120 {
         let count = 1 + dice.roll(9);

@@ -55,13 +55,20 @@ impl Host {
     fn dispatch(&mut self) {
         self.wakeups += 1;
         let more = self.world.lp.dispatch(&mut self.world.app).unwrap();
-        assert!(!more || self.is_readable(), "work is left, and the descriptor hides it");
+        assert!(
+            !more || self.is_readable(),
+            "work is left, and the descriptor hides it"
+        );
     }
 
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut World) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !done(&mut self.world) {
-            assert!(Instant::now() < deadline, "in vain: {what}; {}", self.world.app.summary());
+            assert!(
+                Instant::now() < deadline,
+                "in vain: {what}; {}",
+                self.world.app.summary()
+            );
             if readable(self.fd, ms(5)) {
                 self.dispatch();
             }
@@ -214,7 +221,9 @@ fn a_command_from_another_thread_wakes() {
         .join()
         .unwrap();
         assert!(host.is_readable());
-        host.until("they arrive", |world| world.app.messages_of(far).len() == 100 * round);
+        host.until("they arrive", |world| {
+            world.app.messages_of(far).len() == 100 * round
+        });
     }
     host.is_at_rest();
     host.world.lp.handle().wake().unwrap();
@@ -238,16 +247,28 @@ fn deadlines_wake() {
     let mut host = Host::new(world);
     let _silent = Peer::connect(address);
     host.until("a handshake is late", |world| {
-        world.app.errors().iter().any(|error| error.kind() == ErrorKind::HandshakeTimeout)
+        world
+            .app
+            .errors()
+            .iter()
+            .any(|error| error.kind() == ErrorKind::HandshakeTimeout)
     });
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let waiting = host.world.connect(nobody.local_addr().unwrap(), &client(limits));
-    host.until("a client gives up", |world| world.app.closed(waiting).is_some());
+    let waiting = host
+        .world
+        .connect(nobody.local_addr().unwrap(), &client(limits));
+    host.until("a client gives up", |world| {
+        world.app.closed(waiting).is_some()
+    });
     let (_mute, dead) = host.world.raw_client(address);
-    host.until("a dead peer is found", |world| world.app.closed(dead).is_some());
+    host.until("a dead peer is found", |world| {
+        world.app.closed(dead).is_some()
+    });
     let (_mute, closing) = host.world.raw_client(address);
     host.world.lp.conn(closing).close(None, "").unwrap();
-    host.until("closing is late", |world| world.app.closed(closing).is_some());
+    host.until("closing is late", |world| {
+        world.app.closed(closing).is_some()
+    });
     host.end();
 }
 
@@ -280,7 +301,11 @@ fn a_capped_dispatch_leaves_it_readable_until_all_is_done() {
         host.wakeups = 0;
         host.until("all come", |world| world.app.messages == 120);
         let least = 120usize.div_ceil(max_events as usize);
-        assert!(host.wakeups >= least && host.wakeups < 2 * least + 20, "{}", host.wakeups);
+        assert!(
+            host.wakeups >= least && host.wakeups < 2 * least + 20,
+            "{}",
+            host.wakeups
+        );
         host.is_at_rest();
         host.end();
     }
@@ -334,7 +359,11 @@ fn commands_outside_of_a_dispatch_leave_nothing_undone() {
     assert!(host.world.app.closed(failed).is_some());
     host.is_at_rest();
 
-    let extra = host.world.lp.listen(&ServerOptions::tcp("127.0.0.1", 0)).unwrap();
+    let extra = host
+        .world
+        .lp
+        .listen(&ServerOptions::tcp("127.0.0.1", 0))
+        .unwrap();
     host.world.lp.stop_server(extra, PATIENCE).unwrap();
     assert!(host.is_readable());
     host.dispatch();
@@ -365,7 +394,11 @@ fn resuming_outside_of_a_dispatch_wakes_for_what_was_kept() {
             }
         });
         let (mut peer, id) = host.world.raw_client(address);
-        let frames = [peer.frame(peer::TEXT, b"one"), peer.frame(peer::TEXT, b"two")].concat();
+        let frames = [
+            peer.frame(peer::TEXT, b"one"),
+            peer.frame(peer::TEXT, b"two"),
+        ]
+        .concat();
         peer.send(&frames);
         host.until("one comes", |world| world.app.messages == 1);
         let mut peer = Some(peer);
@@ -379,7 +412,9 @@ fn resuming_outside_of_a_dispatch_wakes_for_what_was_kept() {
         assert_eq!(host.world.app.texts_of(id), ["one", "two"]);
         host.is_at_rest();
         host.world.lp.conn(id).resume().unwrap();
-        host.until("the end comes", |world| !gone || world.app.closed(id).is_some());
+        host.until("the end comes", |world| {
+            !gone || world.app.closed(id).is_some()
+        });
         host.is_at_rest();
         host.end();
     }
@@ -398,7 +433,9 @@ fn answers_given_outside_of_a_dispatch_wake_for_what_follows() {
     host.is_at_rest();
     host.world.lp.conn(id).accept(&Accept::default()).unwrap();
     assert!(host.is_readable());
-    host.until("the message comes", |world| world.app.texts_of(id) == ["behind"]);
+    host.until("the message comes", |world| {
+        world.app.texts_of(id) == ["behind"]
+    });
     host.is_at_rest();
     host.end();
 }

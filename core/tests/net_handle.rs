@@ -59,7 +59,9 @@ fn sends_from_four_threads_arrive_complete_and_in_order_per_thread() {
             })
             .collect();
         world.until("all arrive", |world| world.app.messages == 4 * EACH as u64);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         for (id, parity) in [(near, 1), (far, 0)] {
             let texts = world.app.texts_of(id);
             for name in 0..4 {
@@ -147,10 +149,14 @@ fn every_command_works_from_another_thread() {
     let (doomed, _) = world.pair(address, &client(calm()));
     let handle = world.lp.handle();
     thread::spawn(move || {
-        handle.send_fragment(near, MessageType::Text, b"gr\xc3", false).unwrap();
+        handle
+            .send_fragment(near, MessageType::Text, b"gr\xc3", false)
+            .unwrap();
         handle.ping(near, b"ping").unwrap();
         handle.pong(near, b"pong").unwrap();
-        handle.send_fragment(near, MessageType::Text, b"\xbc\xc3\x9fe", true).unwrap();
+        handle
+            .send_fragment(near, MessageType::Text, b"\xbc\xc3\x9fe", true)
+            .unwrap();
         handle.terminate(doomed).unwrap();
         handle.close(near, Some(4000), "done").unwrap();
         handle.stop_server(id_of_server, PATIENCE).unwrap();
@@ -160,7 +166,10 @@ fn every_command_works_from_another_thread() {
     world.until("the server stops", |world| {
         world.app.stopped(id_of_server).is_some()
     });
-    assert_eq!(world.app.names(far), ["open", "ping", "pong", "message", "close"]);
+    assert_eq!(
+        world.app.names(far),
+        ["open", "ping", "pong", "message", "close"]
+    );
     assert_eq!(world.app.texts_of(far), ["grüße"]);
     assert_eq!(world.ended(far).code.as_u16(), 4000);
     let closed = world.ended(doomed);
@@ -190,10 +199,18 @@ fn a_request_can_be_answered_from_another_thread() {
             }
         }
     });
-    let yes = world.lp.connect(&format!("ws://{address}/yes"), &client(calm())).unwrap();
-    let no = world.lp.connect(&format!("ws://{address}/no"), &client(calm())).unwrap();
+    let yes = world
+        .lp
+        .connect(&format!("ws://{address}/yes"), &client(calm()))
+        .unwrap();
+    let no = world
+        .lp
+        .connect(&format!("ws://{address}/no"), &client(calm()))
+        .unwrap();
     assert_eq!(world.ended(no).http_status, 403);
-    world.until("the welcome comes", |world| world.app.texts_of(yes) == ["welcome"]);
+    world.until("the welcome comes", |world| {
+        world.app.texts_of(yes) == ["welcome"]
+    });
     thread.join().unwrap();
     world.end();
 }
@@ -349,7 +366,9 @@ fn stop_ends_run_from_another_thread_before_or_amid_it() {
     let peer = stopper.join().unwrap();
     assert!(!world.lp.is_idle(), "stopped, not ended");
     drop(peer);
-    world.until("the peer is gone", |world| world.lp.stats().connections == 0);
+    world.until("the peer is gone", |world| {
+        world.lp.stats().connections == 0
+    });
     world.end();
 }
 

@@ -20,7 +20,11 @@ fn answer(world: &mut World, peer: &mut Peer) -> (String, String) {
         peer.pump();
         peer.end.is_some()
     });
-    assert_eq!(peer.end, Some(End::Fin), "a reset could overtake the answer");
+    assert_eq!(
+        peer.end,
+        Some(End::Fin),
+        "a reset could overtake the answer"
+    );
     let text = String::from_utf8(std::mem::take(&mut peer.got)).unwrap();
     let status = text.split(' ').nth(1).unwrap_or_default().to_owned();
     (status, text)
@@ -28,7 +32,9 @@ fn answer(world: &mut World, peer: &mut Peer) -> (String, String) {
 
 fn with_header(line: &str) -> Vec<u8> {
     let request = std::str::from_utf8(peer::REQUEST).unwrap();
-    request.replacen("Host: test\r\n", &format!("Host: test\r\n{line}\r\n"), 1).into_bytes()
+    request
+        .replacen("Host: test\r\n", &format!("Host: test\r\n{line}\r\n"), 1)
+        .into_bytes()
 }
 
 fn replaced(from: &str, to: &str) -> Vec<u8> {
@@ -38,28 +44,69 @@ fn replaced(from: &str, to: &str) -> Vec<u8> {
 }
 
 fn errors(world: &World) -> Vec<ErrorKind> {
-    world.app.errors().iter().map(|error| error.kind()).collect()
+    world
+        .app
+        .errors()
+        .iter()
+        .map(|error| error.kind())
+        .collect()
 }
 
 #[test]
 fn requests_that_are_none_are_refused_reported_and_closed() {
     let valid = std::str::from_utf8(peer::REQUEST).unwrap();
     let cases: Vec<(Vec<u8>, &str, ErrorKind)> = vec![
-        (b"\x16\x03\x01\x02\x00\x01".to_vec(), "400", ErrorKind::Handshake),
+        (
+            b"\x16\x03\x01\x02\x00\x01".to_vec(),
+            "400",
+            ErrorKind::Handshake,
+        ),
         (b"hello\r\n\r\n".to_vec(), "400", ErrorKind::Handshake),
-        (replaced("HTTP/1.1", "HTTP/1.0"), "400", ErrorKind::Handshake),
+        (
+            replaced("HTTP/1.1", "HTTP/1.0"),
+            "400",
+            ErrorKind::Handshake,
+        ),
         (replaced("GET", "POST"), "405", ErrorKind::Handshake),
         (replaced("Host: test\r\n", ""), "400", ErrorKind::Handshake),
         (with_header("Host: other"), "400", ErrorKind::Handshake),
-        (replaced("Upgrade: websocket\r\n", ""), "400", ErrorKind::Handshake),
-        (replaced("Connection: Upgrade\r\n", ""), "400", ErrorKind::Handshake),
-        (replaced("Version: 13", "Version: 8"), "426", ErrorKind::Handshake),
+        (
+            replaced("Upgrade: websocket\r\n", ""),
+            "400",
+            ErrorKind::Handshake,
+        ),
+        (
+            replaced("Connection: Upgrade\r\n", ""),
+            "400",
+            ErrorKind::Handshake,
+        ),
+        (
+            replaced("Version: 13", "Version: 8"),
+            "426",
+            ErrorKind::Handshake,
+        ),
         (replaced("bXBs", "bX"), "400", ErrorKind::Handshake),
-        (with_header("Content-Length: 5"), "413", ErrorKind::Handshake),
-        (with_header("Transfer-Encoding: chunked"), "400", ErrorKind::Handshake),
-        (with_header("Origin: https://evil.example"), "403", ErrorKind::Origin),
+        (
+            with_header("Content-Length: 5"),
+            "413",
+            ErrorKind::Handshake,
+        ),
+        (
+            with_header("Transfer-Encoding: chunked"),
+            "400",
+            ErrorKind::Handshake,
+        ),
+        (
+            with_header("Origin: https://evil.example"),
+            "403",
+            ErrorKind::Origin,
+        ),
         (with_header("Origin: null"), "403", ErrorKind::Origin),
-        (with_header(&"X: y\r\n".repeat(120)), "431", ErrorKind::HandshakeTooLarge),
+        (
+            with_header(&"X: y\r\n".repeat(120)),
+            "431",
+            ErrorKind::HandshakeTooLarge,
+        ),
         (
             format!("{}X: {}", &valid[..valid.len() - 2], "y".repeat(20_000)).into_bytes(),
             "431",
@@ -114,7 +161,10 @@ fn the_origin_policy_is_the_servers() {
             peer.head_len().is_some()
         });
         let head = peer.take_head();
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{policy:?}: {head}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{policy:?}: {head}"
+        );
         world.end();
     }
 }
@@ -165,7 +215,9 @@ fn bytes_behind_a_request_are_frames_and_answered_after_the_response() {
         };
         assert_eq!(world.app.names(id), ["open", "ping", "message"]);
         peer.send(&peer.frame(peer::TEXT, b"third")[3..]);
-        world.until("the third comes", |world| world.app.texts_of(id) == ["second", "third"]);
+        world.until("the third comes", |world| {
+            world.app.texts_of(id) == ["second", "third"]
+        });
         world.until("response and pong come", |_| {
             peer.pump();
             peer.head_len().is_some_and(|len| peer.got.len() > len)
@@ -216,13 +268,17 @@ fn one_who_goes_amid_a_request_is_reported() {
     for (count, reset) in [(0, false), (0, true), (30, false), (30, true)] {
         let mut peer = Peer::connect(address);
         peer.send(&peer::REQUEST[..count]);
-        world.until("it is accepted", |world| world.lp.stats().pending_handshakes == 1);
+        world.until("it is accepted", |world| {
+            world.lp.stats().pending_handshakes == 1
+        });
         if reset {
             peer.reset();
         } else {
             drop(peer);
         }
-        world.until("it is gone", |world| world.lp.stats().pending_handshakes == 0);
+        world.until("it is gone", |world| {
+            world.lp.stats().pending_handshakes == 0
+        });
     }
     assert_eq!(errors(&world), [ErrorKind::Lost; 4]);
     assert_eq!(world.lp.stats().handshakes_failed, 4);
@@ -242,7 +298,9 @@ fn the_oldest_of_too_many_pending_handshakes_is_dropped_and_held_ones_stay() {
         let mut peer = Peer::connect(address);
         peer.send(peer::REQUEST);
         held.push(peer);
-        world.until("it is held", |world| world.app.count("upgrade") == count + 1);
+        world.until("it is held", |world| {
+            world.app.count("upgrade") == count + 1
+        });
     }
     let mut pending = Vec::new();
     for count in 0..3 {
@@ -254,7 +312,9 @@ fn the_oldest_of_too_many_pending_handshakes_is_dropped_and_held_ones_stay() {
     assert!(world.app.errors().is_empty());
     for dropped in 0..3 {
         pending.push(Peer::connect(address));
-        world.until("one is dropped", |world| world.app.errors().len() == dropped + 1);
+        world.until("one is dropped", |world| {
+            world.app.errors().len() == dropped + 1
+        });
         world.until("it is the oldest", |_| {
             pending[dropped].pump();
             pending[dropped].end.is_some()
@@ -286,6 +346,8 @@ fn a_crowd_that_connects_at_once_is_served() {
         peer.send_close(1000, "");
     }
     drop(crowd);
-    world.until("all have ended", |world| world.lp.stats().closes_clean == 300);
+    world.until("all have ended", |world| {
+        world.lp.stats().closes_clean == 300
+    });
     world.end();
 }

@@ -103,7 +103,9 @@ fn pausing_in_every_message_loses_and_disorders_nothing() {
     });
     let texts = world.app.messages_of(id);
     let small = texts.iter().filter(|text| text.len() < 10);
-    let small: Vec<_> = small.map(|text| String::from_utf8(text.to_vec()).unwrap()).collect();
+    let small: Vec<_> = small
+        .map(|text| String::from_utf8(text.to_vec()).unwrap())
+        .collect();
     assert_eq!(small, numbers(0..50));
     assert_eq!(texts.iter().filter(|text| ***text == large).count(), 5);
     world.until("all pings are heard", |world| world.app.count("ping") == 50);
@@ -161,7 +163,10 @@ fn a_pause_in_on_open_keeps_what_came_with_the_handshake() {
 
 #[test]
 fn the_end_of_a_paused_peer_waits_for_resume_without_a_spin() {
-    for (at_server, way) in [false, true].into_iter().flat_map(|role| [(role, 0), (role, 1), (role, 2)]) {
+    for (at_server, way) in [false, true]
+        .into_iter()
+        .flat_map(|role| [(role, 0), (role, 1), (role, 2)])
+    {
         let mut world = World::new();
         let (mut peer, id) = meet(&mut world, at_server, calm());
         pause_at(&mut world, 1);
@@ -201,9 +206,16 @@ fn the_end_of_a_paused_peer_waits_for_resume_without_a_spin() {
         if way == 0 && world.app.messages == 3 {
             assert_eq!(kind, expected);
         } else {
-            assert!(kind.is_none() || kind == Some(ErrorKind::Lost), "{closed:?}");
+            assert!(
+                kind.is_none() || kind == Some(ErrorKind::Lost),
+                "{closed:?}"
+            );
         }
-        assert!(world.app.messages == 3 || way != 1, "{}", world.app.summary());
+        assert!(
+            world.app.messages == 3 || way != 1,
+            "{}",
+            world.app.summary()
+        );
         world.end();
     }
 }
@@ -272,7 +284,11 @@ fn a_paused_application_does_not_take_its_peer_for_dead() {
     // From here on its silence counts.
     let closed = world.ended(id);
     let kind = closed.error.unwrap().kind();
-    let silent = [ErrorKind::KeepaliveTimeout, ErrorKind::IdleTimeout, ErrorKind::CloseTimeout];
+    let silent = [
+        ErrorKind::KeepaliveTimeout,
+        ErrorKind::IdleTimeout,
+        ErrorKind::CloseTimeout,
+    ];
     assert!(silent.contains(&kind), "{kind:?}");
     drop(peer);
     world.end();

@@ -45,7 +45,12 @@ fn slow_peer(world: &mut World, config: Config) -> (Peer, ConnId) {
 }
 
 /// Sends numbered messages of 1000 bytes until `wanted` answers; gives how many were accepted.
-fn fill(world: &mut World, id: ConnId, from: u64, wanted: impl Fn(&wsabi::Result<Sent>) -> bool) -> u64 {
+fn fill(
+    world: &mut World,
+    id: ConnId,
+    from: u64,
+    wanted: impl Fn(&wsabi::Result<Sent>) -> bool,
+) -> u64 {
     let mut number = from;
     loop {
         let before = world.lp.conn(id).buffered();
@@ -85,11 +90,17 @@ fn the_waters_and_the_cap_are_obeyed_and_drain_comes_once() {
         let first = fill(&mut world, id, 0, |sent| !matches!(sent, Ok(Sent::Ok)));
         // Without room above high water, the first answer besides Ok may be Full.
         let above_high = world.lp.conn(id).buffered();
-        assert!(above_high >= high && above_high > 0, "{above_high} with {high}");
+        assert!(
+            above_high >= high && above_high > 0,
+            "{above_high} with {high}"
+        );
         let count = fill(&mut world, id, first, Result::is_err);
         let queued = world.lp.conn(id).buffered();
         // Every message but the one that crossed high water is within the cap, headers aside.
-        assert!(queued <= cap.max(high + 1000) + 8 * count, "{queued} with {cap}");
+        assert!(
+            queued <= cap.max(high + 1000) + 8 * count,
+            "{queued} with {cap}"
+        );
         assert_eq!(world.lp.stats().buffered_bytes, queued);
         world.turns_in(ms(10));
         assert_eq!(world.app.count("drain"), 0);
@@ -104,7 +115,10 @@ fn the_waters_and_the_cap_are_obeyed_and_drain_comes_once() {
         world.until("drain comes", |world| world.app.count("drain") > 0);
         world.turns_in(ms(10));
         let at_drain = above.borrow().clone();
-        assert!(matches!(at_drain[..], [backlog] if backlog <= low), "{at_drain:?} with {low}");
+        assert!(
+            matches!(at_drain[..], [backlog] if backlog <= low),
+            "{at_drain:?} with {low}"
+        );
         assert_eq!(world.lp.conn(id).buffered(), 0);
         assert_eq!(world.lp.conn(id).send_text("again").unwrap(), Sent::Ok);
         world.end();
@@ -116,14 +130,20 @@ fn below_high_water_any_size_is_accepted_and_above_it_the_cap_holds() {
     let mut world = World::new();
     let (mut peer, id) = slow_peer(&mut world, waters(1000, 100, 2000));
     let huge = pattern(1, 30 << 20);
-    assert_eq!(world.lp.conn(id).send_binary(&huge).unwrap(), Sent::Backpressure);
+    assert_eq!(
+        world.lp.conn(id).send_binary(&huge).unwrap(),
+        Sent::Backpressure
+    );
     let error = world.lp.conn(id).send_text("x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Full);
     assert!(error.detail().contains("max_backlog_bytes"), "{error}");
     for refused in [
         world.lp.conn(id).send_binary(&huge),
         world.lp.conn(id).ping(b"x"),
-        world.lp.conn(id).send_fragment(MessageType::Text, b"x", false),
+        world
+            .lp
+            .conn(id)
+            .send_fragment(MessageType::Text, b"x", false),
     ] {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Full);
     }
@@ -147,7 +167,10 @@ fn a_client_has_its_waters_too() {
     let mut come = 0;
     world.until("everything arrives", |_| {
         for frame in peer.frames() {
-            assert!(frame.masked && frame.payload == pattern(come, 1000), "message {come}");
+            assert!(
+                frame.masked && frame.payload == pattern(come, 1000),
+                "message {come}"
+            );
             come += 1;
         }
         come == count
@@ -163,7 +186,11 @@ fn all_arrive(sizes: &[usize], high: u64, from_server: bool, outside: bool) {
     let mut world = World::new();
     let (_, address) = world.serve(&server(config.clone()));
     let (near, far) = world.pair(address, &client(config));
-    let (sender, receiver) = if from_server { (far, near) } else { (near, far) };
+    let (sender, receiver) = if from_server {
+        (far, near)
+    } else {
+        (near, far)
+    };
     let wanted: Vec<_> = sizes
         .iter()
         .enumerate()
@@ -187,7 +214,10 @@ fn all_arrive(sizes: &[usize], high: u64, from_server: bool, outside: bool) {
         world.app.messages == wanted.len() as u64
     });
     let come = world.app.messages_of(receiver);
-    let same = come.iter().zip(&wanted).position(|(come, wanted)| come != wanted);
+    let same = come
+        .iter()
+        .zip(&wanted)
+        .position(|(come, wanted)| come != wanted);
     assert_eq!(same, None, "{sizes:?} with {high}");
     assert_eq!(world.lp.stats().messages_sent, wanted.len() as u64);
     world.end();
@@ -207,7 +237,9 @@ fn large_messages_arrive_intact_among_small_ones() {
 
 #[test]
 fn any_mixture_of_sizes_in_one_turn_arrives_in_order() {
-    let sizes = [0, 10, 1000, 30_000, 65_535, 65_536, 66_000, 131_000, 700_000];
+    let sizes = [
+        0, 10, 1000, 30_000, 65_535, 65_536, 66_000, 131_000, 700_000,
+    ];
     let mut random = pattern(99, 4000).into_iter().map(usize::from);
     for round in 0..60 {
         let count = 2 + random.next().unwrap() % 12;
@@ -258,18 +290,26 @@ fn fragments_of_any_size_make_one_message() {
             let mut world = World::new();
             let (_, address) = world.serve(&server(config.clone()));
             let (near, far) = world.pair(address, &client(config));
-            let (sender, receiver) = if from_server { (far, near) } else { (near, far) };
+            let (sender, receiver) = if from_server {
+                (far, near)
+            } else {
+                (near, far)
+            };
             let whole = pattern(5, 900_000);
             let mut rest = &whole[..];
             for size in [0, 1, 100_000, 70_000, 0, 500_000] {
                 let (fragment, after) = rest.split_at(size);
                 rest = after;
                 let mut conn = world.lp.conn(sender);
-                let _ = conn.send_fragment(MessageType::Binary, fragment, false).unwrap();
+                let _ = conn
+                    .send_fragment(MessageType::Binary, fragment, false)
+                    .unwrap();
                 let _ = conn.ping(b"between").unwrap();
                 let error = conn.send_binary(&[0; 100_000]).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::State);
-                let error = conn.send_fragment(MessageType::Text, b"x", true).unwrap_err();
+                let error = conn
+                    .send_fragment(MessageType::Text, b"x", true)
+                    .unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::State);
             }
             let mut conn = world.lp.conn(sender);
@@ -360,7 +400,13 @@ fn an_echo_to_one_who_does_not_read_stays_within_the_cap() {
 
 #[test]
 fn sending_to_a_peer_that_is_gone_ends_in_one_on_close() {
-    for (size, before) in [(10, 0), (1 << 20, 0), (8 << 20, 0), (10, 8 << 20), (1 << 20, 8 << 20)] {
+    for (size, before) in [
+        (10, 0),
+        (1 << 20, 0),
+        (8 << 20, 0),
+        (10, 8 << 20),
+        (1 << 20, 8 << 20),
+    ] {
         for at_server in [false, true] {
             let mut world = World::new();
             let (peer, id) = if at_server {

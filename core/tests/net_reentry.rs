@@ -23,7 +23,9 @@ type Command = fn(&mut Conn<'_>) -> Result<()>;
 const COMMANDS: [(&str, Command); 15] = [
     ("send_text", |conn| conn.send_text("x").map(drop)),
     ("send_binary", |conn| conn.send_binary(&[0; 100]).map(drop)),
-    ("send_large", |conn| conn.send_binary(&[0; 300_000]).map(drop)),
+    ("send_large", |conn| {
+        conn.send_binary(&[0; 300_000]).map(drop)
+    }),
     ("send", |conn| conn.send(MessageType::Text, b"x").map(drop)),
     ("send_fragment", |conn| {
         let _ = conn.send_fragment(MessageType::Text, b"x", false)?;
@@ -167,7 +169,9 @@ fn given_inside(callback: &'static str, command: Command, to_other: bool, max_ev
     }
     let lost = scene.world.app.closed(loud).is_some() || matches!(callback, "upgrade" | "http");
     assert!(lost, "{}", scene.world.app.summary());
-    assert!(!scene.world.app.is_open(loud) || !given.get() || matches!(callback, "upgrade" | "http"));
+    assert!(
+        !scene.world.app.is_open(loud) || !given.get() || matches!(callback, "upgrade" | "http")
+    );
     scene.world.end();
 }
 
@@ -213,7 +217,11 @@ fn commands_in_on_close_answer_closed_and_harm_nobody() {
     world.ended(id);
     for (name, answer) in answers.borrow().iter() {
         // Its own number can be looked at and set until the number is stale.
-        let expected = if *name == "set_user" { Ok(()) } else { Err(ErrorKind::Closed) };
+        let expected = if *name == "set_user" {
+            Ok(())
+        } else {
+            Err(ErrorKind::Closed)
+        };
         assert_eq!(*answer, expected, "{name}");
     }
     world.end();
@@ -235,7 +243,8 @@ fn stale_numbers_answer_closed_to_everything_and_touch_no_successor() {
     stale.push(ConnId::from_u64(u64::MAX).unwrap());
     stale.push(ConnId::from_u64(1).unwrap());
     // Slots are used again, numbers are not.
-    let indices: std::collections::HashSet<u32> = stale.iter().map(|id| id.as_u64() as u32).collect();
+    let indices: std::collections::HashSet<u32> =
+        stale.iter().map(|id| id.as_u64() as u32).collect();
     assert!(indices.len() < 12, "{indices:?}");
     assert!(!stale.contains(&near) && !stale.contains(&far));
     for &id in &stale {
@@ -271,7 +280,8 @@ fn the_users_numbers_stay_with_their_connection() {
     let note = Rc::clone(&seen);
     world.app.hook(move |conn, told| {
         if conn.server().is_none() {
-            note.borrow_mut().push((name(told), conn.user(), conn.tag()));
+            note.borrow_mut()
+                .push((name(told), conn.user(), conn.tag()));
         }
     });
     let (near, far) = world.pair(address, &options);

@@ -23,7 +23,11 @@ fn said(world: &mut World, peer: &mut Peer) -> String {
         peer.pump();
         peer.end.is_some()
     });
-    assert_eq!(peer.end, Some(End::Fin), "a reset could overtake the answer");
+    assert_eq!(
+        peer.end,
+        Some(End::Fin),
+        "a reset could overtake the answer"
+    );
     String::from_utf8(std::mem::take(&mut peer.got)).unwrap()
 }
 
@@ -47,7 +51,9 @@ fn held(world: &mut World, address: std::net::SocketAddr) -> (Peer, ConnId) {
     let mut peer = Peer::connect(address);
     peer.send(peer::REQUEST);
     let before = world.app.told.len();
-    world.until("the application is asked", |world| world.app.told.len() > before);
+    world.until("the application is asked", |world| {
+        world.app.told.len() > before
+    });
     let Some(Told::Upgrade(id, _)) = world.app.told.last() else {
         panic!("{}", world.app.summary());
     };
@@ -71,7 +77,10 @@ fn a_request_is_seen_and_accepted_with_headers_and_a_subprotocol() {
     ] {
         let chosen = choice.clone();
         on_upgrade(&mut world, move |conn, request| {
-            assert_eq!((request.method, request.path(), request.query()), ("GET", "/a", "b=c"));
+            assert_eq!(
+                (request.method, request.path(), request.query()),
+                ("GET", "/a", "b=c")
+            );
             assert_eq!(request.header_text("Cookie"), Some("k=v"));
             assert_eq!(request.subprotocols().collect::<Vec<_>>(), ["v1", "v2"]);
             assert!(conn.peer_addr().is_some() && conn.local_addr().is_some());
@@ -96,7 +105,11 @@ fn a_request_is_seen_and_accepted_with_headers_and_a_subprotocol() {
             Told::Open(id) if *id != near => Some(*id),
             _ => None,
         });
-        assert_eq!(world.lp.conn(far.unwrap()).subprotocol(), agreed, "{choice:?}");
+        assert_eq!(
+            world.lp.conn(far.unwrap()).subprotocol(),
+            agreed,
+            "{choice:?}"
+        );
     }
     world.end();
 }
@@ -118,7 +131,10 @@ fn a_refusal_arrives_whole_and_a_client_learns_the_status() {
     assert_eq!(closed.error.unwrap().kind(), ErrorKind::Refused);
     assert_eq!(world.app.names(near), ["close"]);
     let text = ask(&mut world, address, peer::REQUEST);
-    assert!(text.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{text:.100}");
+    assert!(
+        text.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
+        "{text:.100}"
+    );
     assert!(text.contains("\r\nWWW-Authenticate: Basic realm=\"a\"\r\n"));
     assert!(text.contains("\r\nConnection: close\r\n"));
     assert!(text.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
@@ -180,7 +196,9 @@ fn an_answer_given_by_command_counts_and_the_returned_one_does_not() {
         Answer::refuse(403, "ignored")
     });
     let near = world.connect(address, &client(calm()));
-    world.until("the message comes", |world| world.app.texts_of(near) == ["early"]);
+    world.until("the message comes", |world| {
+        world.app.texts_of(near) == ["early"]
+    });
     on_upgrade(&mut world, |conn, _| {
         conn.respond(&Response::text(418, "")).unwrap();
         assert_eq!(conn.state(), State::Closed);
@@ -206,7 +224,10 @@ fn a_request_can_be_dropped_without_an_answer() {
             }
             assert!(!conn.is_known());
             // Another may take its slot at once.
-            let next = conn.context().connect("ws://127.0.0.1:9/", &client(calm())).unwrap();
+            let next = conn
+                .context()
+                .connect("ws://127.0.0.1:9/", &client(calm()))
+                .unwrap();
             assert_ne!(next, conn.id());
             conn.context().conn(next).terminate().unwrap();
             Answer::accept()
@@ -219,7 +240,12 @@ fn a_request_can_be_dropped_without_an_answer() {
         });
         assert_eq!(peer.got, b"");
         assert_eq!(world.app.count("open"), 0);
-        let kinds: Vec<_> = world.app.errors().iter().map(|error| error.kind()).collect();
+        let kinds: Vec<_> = world
+            .app
+            .errors()
+            .iter()
+            .map(|error| error.kind())
+            .collect();
         assert_eq!(kinds, [ErrorKind::Terminated]);
         world.lp.stop_server(id, PATIENCE).unwrap();
         world.until("it stops", |world| world.app.stopped(id).is_some());
@@ -258,7 +284,9 @@ fn a_held_request_is_answered_later_from_anywhere() {
         } else {
             world.lp.conn(id).accept(&Accept::default()).unwrap();
         }
-        world.until("the message comes", |world| world.app.texts_of(id) == ["early"]);
+        world.until("the message comes", |world| {
+            world.app.texts_of(id) == ["early"]
+        });
         world.until("the response comes", |_| {
             peer.pump();
             peer.head_len().is_some()
@@ -282,7 +310,9 @@ fn bytes_behind_a_request_wait_for_the_answer_and_are_forgotten_with_a_refusal()
         bytes.extend(peer.frame(peer::TEXT, b"behind"));
         bytes.extend(peer.frame(peer::PING, b"p"));
         peer.send(&bytes);
-        world.until("the application is asked", |world| world.app.count("upgrade") == 1);
+        world.until("the application is asked", |world| {
+            world.app.count("upgrade") == 1
+        });
         let Some(&Told::Upgrade(id, _)) = world.app.told.first() else {
             panic!("{}", world.app.summary());
         };
@@ -293,7 +323,11 @@ fn bytes_behind_a_request_wait_for_the_answer_and_are_forgotten_with_a_refusal()
             world.until("both come", |world| world.app.names(id).len() == 3);
             assert_eq!(world.app.names(id), ["open", "message", "ping"]);
         } else {
-            world.lp.conn(id).respond(&Response::text(403, "no")).unwrap();
+            world
+                .lp
+                .conn(id)
+                .respond(&Response::text(403, "no"))
+                .unwrap();
             assert!(said(&mut world, &mut peer).starts_with("HTTP/1.1 403 "));
             assert_eq!(world.app.names(id), [""; 0]);
         }
@@ -347,7 +381,10 @@ fn plain_http_is_a_426_unless_the_application_has_an_answer() {
     let mut world = World::new();
     let (_, address) = world.serve(&server(calm()));
     let text = ask(&mut world, address, GET);
-    assert!(text.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 426 Upgrade Required\r\n"),
+        "{text}"
+    );
     assert!(text.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{text}");
     world.app.http = Some(Box::new(|conn, request| {
         assert_eq!(conn.state(), State::Connecting);
@@ -363,7 +400,10 @@ fn plain_http_is_a_426_unless_the_application_has_an_answer() {
     assert!(text.contains("\r\nX-Path: /health\r\n") && text.ends_with("\r\n\r\nalive\n"));
     let head = [b"HEAD", &GET[3..]].concat();
     let text = ask(&mut world, address, &head);
-    assert!(text.contains("\r\nContent-Length: 6\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+    assert!(
+        text.contains("\r\nContent-Length: 6\r\n") && text.ends_with("\r\n\r\n"),
+        "{text}"
+    );
     // A second request on the same transport is not read.
     let twice = [GET, GET].concat();
     let text = ask(&mut world, address, &twice);
@@ -390,9 +430,16 @@ fn plain_http_can_be_answered_later_or_not_at_all() {
     peer.send(GET);
     world.until("the application is asked", |_| asked.borrow().is_some());
     let id = asked.borrow_mut().take().unwrap();
-    world.lp.handle().respond(id, Response::text(202, "later")).unwrap();
+    world
+        .lp
+        .handle()
+        .respond(id, Response::text(202, "later"))
+        .unwrap();
     let text = said(&mut world, &mut peer);
-    assert!(text.starts_with("HTTP/1.1 202 ") && text.ends_with("later\n"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 202 ") && text.ends_with("later\n"),
+        "{text}"
+    );
 
     // The answer to HEAD has no body, whoever gives it (RFC 9110 §9.3.2).
     for method in [&b"GET"[..], b"HEAD"] {

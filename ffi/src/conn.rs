@@ -338,8 +338,9 @@ pub unsafe extern "C" fn wsabi_conn_respond(
     })
 }
 
-/// Stops reading: nothing but on_drain and the end is told until wsabi_conn_resume. The clocks that
-/// watch the peer's silence stand still.
+/// Stops reading: nothing that the peer sends is looked at until wsabi_conn_resume, its Close and
+/// the end of its stream neither. on_drain still comes, and on_close if this side ends the
+/// connection. The clocks that watch the peer's silence stand still.
 ///
 /// Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_CLOSED,
 /// WSABI_E_STATE before on_open, WSABI_E_THREAD, WSABI_E_FORKED.
@@ -514,12 +515,11 @@ pub unsafe extern "C" fn wsabi_conn_server(
     }
 }
 
-/// The subprotocol in use; empty if there is none.
+/// The subprotocol in use; empty if there is none, and before the connection is open.
 ///
-/// out: receives it; not written on failure. Ownership: the library's, until the callback returns,
-/// or outside of callbacks until the loop is dispatched, and no longer than the connection.
-/// Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_CLOSED if the
-/// connection is not established, WSABI_E_THREAD.
+/// out: receives it; not written on failure. Ownership: the library's, until the connection's
+/// on_close has returned. Thread: the loop's. Inside callbacks: yes, on_close too.
+/// Errors: WSABI_E_INVALID, WSABI_E_CLOSED for a stale number, WSABI_E_THREAD.
 ///
 /// # Safety
 /// The pointers are null or valid, and the loop was not freed.
@@ -531,9 +531,11 @@ pub unsafe extern "C" fn wsabi_conn_subprotocol(
 ) -> wsabi_status {
     // SAFETY: the caller's promise.
     unsafe {
-        ask(r#loop, conn, out, |conn| match conn.state() {
-            State::Open | State::Closing => Ok(view(conn.subprotocol().unwrap_or(""))),
-            State::Connecting | State::Closed => Err(closed()),
+        ask(r#loop, conn, out, |conn| {
+            if !conn.is_known() {
+                return Err(closed());
+            }
+            Ok(view(conn.subprotocol().unwrap_or("")))
         })
     }
 }

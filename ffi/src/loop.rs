@@ -12,7 +12,7 @@ use wsabi::{Context, Error, ErrorKind, LogLevel, Loop, LoopOptions, Result};
 use crate::host::{BUSY, Callback, DOOMED, IDLE, free_now, wrong_thread, wsabi_loop};
 use crate::options::read_options;
 use crate::status::{WSABI_E_PANIC, boundary, fail, status, wsabi_status};
-use crate::types::{WSABI_LOG_DEBUG, WSABI_LOG_OFF, wsabi_log, wsabi_loop_options, wsabi_stats};
+use crate::types::{WSABI_LOG_DEBUG, WSABI_LOG_ERROR, wsabi_log, wsabi_loop_options, wsabi_stats};
 
 /// Makes a loop.
 ///
@@ -78,7 +78,9 @@ fn log_sink(given: &wsabi_loop_options) -> Result<Option<(LogLevel, wsabi::LogSi
         other => {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("log_level is {other}; expected {WSABI_LOG_OFF} to {WSABI_LOG_DEBUG}"),
+                format!(
+                    "log_level is {other}; expected 0, or {WSABI_LOG_ERROR} to {WSABI_LOG_DEBUG}"
+                ),
             ));
         }
     };
@@ -97,8 +99,8 @@ fn log_sink(given: &wsabi_loop_options) -> Result<Option<(LogLevel, wsabi::LogSi
 ///
 /// NULL is fine. Inside a callback, and from another thread while the loop is dispatching, it is
 /// put off to the end of the dispatch, which then answers WSABI_E_CLOSED; until then calls work. A
-/// loop that answers WSABI_E_PANIC is leaked, since nothing in it can be trusted. Other threads must not
-/// use the loop any more.
+/// loop that answers WSABI_E_PANIC is leaked, since nothing in it can be trusted. Other threads
+/// must not use the loop any more.
 /// Thread: the loop's; any, once that does not use it any more. Inside callbacks: yes.
 ///
 /// # Safety
@@ -353,7 +355,8 @@ pub unsafe extern "C" fn wsabi_loop_post(
 /// Lets sends outside of a dispatch wait for wsabi_loop_flush or the next dispatch, instead of
 /// writing each at once. For hosts that send many and know when they are done.
 ///
-/// on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
+/// on: 1 or 0. Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID,
+/// WSABI_E_THREAD, WSABI_E_FORKED.
 ///
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.
@@ -375,7 +378,8 @@ pub unsafe extern "C" fn wsabi_loop_defer(r#loop: *mut wsabi_loop, on: u32) -> w
 
 /// Writes everything that waits, as far as the kernel takes it.
 ///
-/// Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD, WSABI_E_FORKED.
+/// Thread: the loop's. Inside callbacks: yes. Errors: WSABI_E_INVALID, WSABI_E_THREAD,
+/// WSABI_E_FORKED.
 ///
 /// # Safety
 /// The pointer is null, or came from `wsabi_loop_new` and was not freed.

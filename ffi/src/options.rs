@@ -176,6 +176,7 @@ unsafe fn headers(pointer: *const wsabi_header, count: usize) -> Result<Vec<(Str
 }
 
 fn config(limits: &wsabi_limits, no_delay_off: u32) -> Result<Config> {
+    unset(limits.reserved == [0; 8], "limits.reserved")?;
     let defaults = Config::default();
     let number = |given: u32, default: u32| if given == 0 { default } else { given };
     let size = |given: u64, default: u64| if given == 0 { default } else { given };

@@ -158,7 +158,8 @@ pub type wsabi_on_message = Option<
     ),
 >;
 
-/// After WSABI_BACKPRESSURE or WSABI_E_FULL: the backlog has fallen to low water.
+/// After WSABI_BACKPRESSURE, or after WSABI_E_FULL on the loop's thread: the backlog has fallen to
+/// low water.
 pub type wsabi_on_drain =
     Option<unsafe extern "C" fn(r#loop: *mut wsabi_loop, conn: wsabi_conn, user: *mut c_void)>;
 
@@ -218,8 +219,8 @@ pub type wsabi_on_stopped = Option<
 /// The callbacks of a server or client; each may be NULL.
 ///
 /// All are called on the loop's thread, inside wsabi_loop_dispatch, _poll, _run or _free, and
-/// never under a lock. In each, every function may be called but wsabi_loop_dispatch, _poll and
-/// _run. They must not throw or unwind.
+/// never under a lock. In each, every function may be called but wsabi_loop_dispatch, _poll, _run
+/// and _timeout_ms. They must not throw or unwind.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct wsabi_handlers {
@@ -287,6 +288,8 @@ pub struct wsabi_limits {
     /// Backlog a send may not exceed once the backlog is at high water. Default 16 MiB;
     /// WSABI_E_FULL.
     pub max_backlog_bytes: u64,
+    /// 0: room for limits to come.
+    pub reserved: [u64; 8],
 }
 
 /// An Origin policy: the Origin's host and port must be those of the Host header. The default.
@@ -397,8 +400,6 @@ pub struct wsabi_response {
     pub reserved16: [u16; 3],
 }
 
-/// A log level: nothing.
-pub const WSABI_LOG_OFF: u32 = 0;
 /// A log level: failures that need attention.
 pub const WSABI_LOG_ERROR: u32 = 1;
 /// A log level: and what is wrong and was dealt with.
@@ -408,8 +409,8 @@ pub const WSABI_LOG_INFO: u32 = 3;
 /// A log level: and every connection's fate.
 pub const WSABI_LOG_DEBUG: u32 = 4;
 
-/// Receives a line for a log. Called on the loop's thread; it must not call into the loop, which
-/// answers WSABI_E_REENTRANT.
+/// Receives a line for a log. Called on the loop's thread, inside a dispatch or any other call; it
+/// must not call into the loop, which answers WSABI_E_REENTRANT.
 pub type wsabi_log =
     Option<unsafe extern "C" fn(level: u32, text: *const c_char, len: usize, user: *mut c_void)>;
 
@@ -452,7 +453,7 @@ pub struct wsabi_stats {
     pub messages_sent: u64,
     /// Connections whose closing handshake completed.
     pub closes_clean: u64,
-    /// Connections whose transport was lost.
+    /// Connections whose transport was lost, or that failed on this side.
     pub closes_lost: u64,
     /// Connections failed because the peer broke a rule or a limit.
     pub closes_protocol: u64,

@@ -317,8 +317,9 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Stops reading: no message and no close is delivered until [`resume`](Self::resume). The
-    /// clocks that watch the peer's silence stand still.
+    /// Stops reading: nothing that the peer sends is looked at until [`resume`](Self::resume), its
+    /// Close and the end of its stream neither. `on_drain` still comes, and `on_close` if this side
+    /// ends the connection. The clocks that watch the peer's silence stand still.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`]; [`ErrorKind::State`] before the connection is open.
@@ -513,12 +514,10 @@ impl Conn<'_> {
         self.context.slots.peek(self.id).is_some()
     }
 
-    /// The subprotocol in use.
+    /// The subprotocol in use, also inside `on_close`.
     pub fn subprotocol(&self) -> Option<&str> {
-        match &self.context.slots.peek(self.id)?.stage {
-            Stage::Open(established) => established.subprotocol.as_ref().map(|name| &***name),
-            _ => None,
-        }
+        let slot = self.context.slots.peek(self.id)?;
+        slot.subprotocol.as_ref().map(|name| &***name)
     }
 
     /// The peer's address, while the transport is there.

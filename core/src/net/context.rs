@@ -2,7 +2,7 @@
 //! what every command is made of.
 //!
 //! A [`Context`] is what a callback gets, through a [`Conn`](crate::net::conn::Conn), and what a
-//! [`Loop`](crate::net::r#loop::Loop) is outside of callbacks. Nothing in here calls back: what the
+//! [`Loop`](crate::Loop) is outside of callbacks. Nothing in here calls back: what the
 //! application is to be told is put on a list of notices, which the loop works off.
 //!
 //! Does not know: who listens, or how input is read.
@@ -63,7 +63,7 @@ pub struct Stats {
     pub messages_sent: u64,
     /// Connections whose closing handshake completed.
     pub closes_clean: u64,
-    /// Connections whose transport was lost.
+    /// Connections whose transport was lost, or that failed on this side.
     pub closes_lost: u64,
     /// Connections failed because the peer broke a rule or a limit.
     pub closes_protocol: u64,

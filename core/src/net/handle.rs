@@ -313,7 +313,7 @@ impl Handle {
         self.0.push(0, Command::Post(Box::new(call)))
     }
 
-    /// Makes [`Loop::run`](crate::net::r#loop::Loop::run) return after the dispatch that is under
+    /// Makes [`Loop::run`](crate::Loop::run) return after the dispatch that is under
     /// way, or at once when it is called next.
     ///
     /// # Errors

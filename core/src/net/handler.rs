@@ -94,7 +94,7 @@ pub trait Handler {
     /// A message has arrived.
     fn on_message(&mut self, conn: &mut Conn<'_>, message: Message<'_>) {}
 
-    /// After backpressure, the backlog has fallen to low water.
+    /// After backpressure, or a send that was refused as full, the backlog has fallen to low water.
     fn on_drain(&mut self, conn: &mut Conn<'_>) {}
 
     /// A ping has arrived, and is answered.

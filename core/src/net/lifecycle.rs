@@ -30,8 +30,8 @@ impl Context {
         slot.stage = Stage::Open(Established {
             connection: Connection::new(role, &slot.config, now),
             receive: Receive::new(role),
-            subprotocol: subprotocol.map(Box::new),
         });
+        slot.subprotocol = subprotocol.map(Box::new);
         self.timers.cancel(id.index());
         self.stats.connections += 1;
         self.notices.push_back(Notice::Open { id, head });

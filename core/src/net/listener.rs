@@ -19,6 +19,8 @@ use crate::time::Time;
 
 /// How long a server waits after it could not accept for want of descriptors or memory.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Most addresses of one host that are listened on: the poller's tokens have eight bits for them.
+const MAX_SOCKETS: usize = 256;
 /// Connections accepted from one socket in one go, so that others get their turn.
 pub(crate) const ACCEPT_BATCH: usize = 64;
 
@@ -285,7 +287,7 @@ fn listen_tcp(
 ) -> Result<Vec<Socket>> {
     let mut sockets: Vec<Socket> = Vec::new();
     let mut port = port;
-    for mut address in bind_addresses(host, port)? {
+    for mut address in bind_addresses(host, port)?.into_iter().take(MAX_SOCKETS) {
         address.set_port(port);
         let socket = match socket::listen_tcp(address, backlog, reuse_port, host.is_none()) {
             // A machine without IPv6 still has every IPv4 address.

@@ -56,8 +56,6 @@ pub(crate) struct Pending {
 pub(crate) struct Established {
     pub(crate) connection: Connection,
     pub(crate) receive: Receive,
-    /// Boxed twice, so that the many that have none pay for one word.
-    pub(crate) subprotocol: Option<Box<Box<str>>>,
 }
 
 /// What a slot is.
@@ -111,6 +109,9 @@ pub(crate) struct Slot {
     /// The application's own number for all connections of the server or client.
     pub(crate) tag: u32,
     pub(crate) config: Arc<Config>,
+    /// The subprotocol in use, kept until the slot is freed. Boxed twice, so that the many that have
+    /// none pay for one word.
+    pub(crate) subprotocol: Option<Box<Box<str>>>,
     /// Bytes that were read and not looked at.
     #[allow(
         clippy::box_collection,
@@ -176,6 +177,7 @@ impl Slots {
                     user: 0,
                     tag: 0,
                     config: Arc::clone(&self.vacant_config),
+                    subprotocol: None,
                     unread: None,
                     stage: Stage::Vacant,
                 });
@@ -200,6 +202,7 @@ impl Slots {
         slot.user = 0;
         slot.tag = 0;
         slot.config = Arc::clone(&self.vacant_config);
+        slot.subprotocol = None;
         slot.unread = None;
         slot.stage = Stage::Vacant;
         self.live -= 1;

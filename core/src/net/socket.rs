@@ -1,8 +1,7 @@
 //! An owned, non-blocking, close-on-exec stream or listening socket, TCP or unix, and nothing more.
 //!
 //! Every call is retried when a signal interrupts it, and no write can raise `SIGPIPE`.
-//! Also here, because the system knows them by descriptors: a descriptor in reserve, and the number of
-//! forks this process came through.
+//! Also here: the number of forks this process came through, after which its sockets are another's too.
 //!
 //! Does not know: who waits for readiness, or what the bytes mean.
 

@@ -28,7 +28,6 @@ const LARGE_OUTPUT: usize = 16 << 10;
 
 /// How a message was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "backpressure means that the peer does not keep up; pause what feeds it until `on_drain`"]
 pub enum Sent {
     /// The backlog is at or below high water.
     Ok,

@@ -154,7 +154,11 @@ impl World {
         });
         self.lp.run(&mut self.app).unwrap();
         drop(done);
-        assert!(!watch.join().unwrap(), "run does not return; {}", self.app.summary());
+        assert!(
+            !watch.join().unwrap(),
+            "run does not return; {}",
+            self.app.summary()
+        );
     }
 
     pub fn serve(&mut self, options: &ServerOptions) -> (ServerId, SocketAddr) {

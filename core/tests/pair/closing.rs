@@ -364,6 +364,21 @@ fn a_failure_after_our_own_close_is_reported_and_sends_nothing_more() {
 }
 
 #[test]
+fn a_failure_after_both_close_frames_changes_nothing() {
+    let mut pair = pair();
+    pair.close(SERVER, 1000, "");
+    pair.run_until(20);
+    assert_eq!(pair.ends[SERVER].connection.phase(), Phase::Closed);
+    pair.with(SERVER, |connection, tools| {
+        connection.fail(Error::new(ErrorKind::Panic, "too late"), tools);
+    });
+    assert_eq!(pair.ends[SERVER].connection.phase(), Phase::Closed);
+    pair.run_until(1000);
+    assert_eq!(pair.ends[SERVER].sent_at("close"), [0]);
+    assert_eq!(pair.ends[SERVER].ended(), Some((40, 1000, None)));
+}
+
+#[test]
 fn only_the_first_failure_counts_and_starts_the_clock() {
     let mut pair = pair();
     pair.silence();

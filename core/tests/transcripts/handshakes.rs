@@ -128,6 +128,7 @@ fn read_head(
         match reader.feed(&piece, limit)? {
             (taken, true) => {
                 assert_eq!(start + taken, input.len(), "the head ends elsewhere");
+                assert_eq!(reader.bytes(), input, "the head is not what came");
                 return Ok(Some(reader.into_bytes()));
             }
             (taken, false) => assert_eq!(taken, piece.len(), "an unfinished head takes everything"),

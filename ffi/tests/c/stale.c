@@ -106,13 +106,14 @@ static void servers(void) {
   wsabi_loop_free(loop);
 }
 
-/* Inside on_close the user pointer still answers; afterwards nothing does. */
+/* Inside on_close the user pointer and the subprotocol still answer; afterwards nothing does. */
 static void *user_in_close;
 static int user_checked;
 static void close_with_user(wsabi_loop *l, wsabi_conn c, const wsabi_close *close, void *user) {
   wsabi_str subprotocol;
   CHECK(wsabi_conn_user(l, c) == user_in_close);
-  CHECK_STATUS(wsabi_conn_subprotocol(l, c, &subprotocol), WSABI_E_CLOSED);
+  CHECK_OK(wsabi_conn_subprotocol(l, c, &subprotocol));
+  CHECK(subprotocol.len == 0);
   CHECK_STATUS(wsabi_conn_send_text(l, c, "x", 1), WSABI_E_CLOSED);
   user_checked++;
   side_close(l, c, close, user);
