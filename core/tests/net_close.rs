@@ -292,6 +292,63 @@ fn after_a_failure_nothing_of_the_peer_is_heard_however_much_it_sends() {
 }
 
 #[test]
+fn after_a_failure_no_callback_comes_but_on_close() {
+    let mut world = World::new();
+    let (_, address) = world.serve(&server(calm()));
+    let (mut peer, id) = world.upgraded(Peer::connect_with(address, 1 << 20));
+    let sent = world
+        .lp
+        .conn(id)
+        .send_binary(&vec![b'x'; 12 << 20])
+        .unwrap();
+    assert_eq!(sent, Sent::Backpressure);
+    peer.send(&[0xff; 2]);
+    world.until("it has failed", |world| {
+        world.lp.conn(id).state() == State::Closing
+    });
+    for answer in [world.lp.conn(id).pause(), world.lp.conn(id).resume()] {
+        // They have no effect: what comes is discarded until the peer has closed.
+        answer.unwrap();
+    }
+    let error = world.lp.conn(id).send_text("x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    let sent = frames(&mut world, &mut peer, 2);
+    assert_eq!(sent[1].payload[..2], 1002u16.to_be_bytes());
+    drop(peer);
+    assert_eq!(kind(&world.ended(id)), Some(ErrorKind::Protocol));
+    assert_eq!(world.app.names(id), ["open", "close"]);
+    world.end();
+}
+
+#[test]
+fn a_connection_can_be_terminated_in_every_phase_of_its_end() {
+    for phase in 0..3 {
+        for at_server in [false, true] {
+            let mut world = World::new();
+            let (mut peer, id) = meet(&mut world, at_server, calm());
+            match phase {
+                0 => world.lp.conn(id).close(None, "").unwrap(),
+                1 => peer.send(&[0xff; 2]),
+                _ => peer.send_close(1000, "mine"),
+            }
+            world.until("the end begins", |world| {
+                world.lp.conn(id).state() == State::Closing
+            });
+            world.lp.conn(id).terminate().unwrap();
+            let closed = world.ended(id);
+            let expected = match phase {
+                0 => (1006, Some(ErrorKind::Terminated)),
+                1 => (1006, Some(ErrorKind::Protocol)),
+                // Both have said Close: nothing is missing.
+                _ => (1000, None),
+            };
+            assert_eq!((closed.code.as_u16(), kind(&closed)), expected);
+            world.end();
+        }
+    }
+}
+
+#[test]
 fn a_failed_peer_gets_to_see_the_reason_while_it_keeps_sending() {
     let mut world = World::new();
     let (mut peer, id) = meet(&mut world, true, calm());
@@ -484,6 +541,55 @@ fn a_silent_peer_is_found_dead_by_its_missing_pong() {
         assert_eq!((last.opcode, &last.payload), (peer::CLOSE, &reason));
         world.end();
     }
+}
+
+#[test]
+fn a_silent_peer_that_takes_our_backlog_is_alive_until_it_has_all() {
+    let mut world = World::new();
+    let timeout = ms(200);
+    let (_, address) = world.serve(&server(Config {
+        ping_interval: Some(ms(100)),
+        ping_timeout: timeout,
+        close_timeout: ms(50),
+        ..Config::default()
+    }));
+    let (mut peer, id) = world.upgraded(Peer::connect_with(address, 1 << 20));
+    let sent = world
+        .lp
+        .conn(id)
+        .send_binary(&vec![b'x'; 16 << 20])
+        .unwrap();
+    assert_eq!(sent, Sent::Backpressure);
+    let mut some = vec![0; 64 << 10];
+    let mut pauses = 0;
+    while world.lp.stats().buffered_bytes > 0 {
+        let wanted = peer.got.len() + (1 << 20);
+        world.until("some more comes", |world| {
+            while peer.got.len() < wanted && peer.read(&mut some) > 0 {}
+            peer.got.len() >= wanted || world.lp.stats().buffered_bytes == 0
+        });
+        world.turns_in(timeout / 4);
+        assert!(world.app.is_open(id), "after {pauses} pauses");
+        pauses += 1;
+    }
+    assert!(pauses > 7, "the backlog was too small for this test");
+    assert_eq!(kind(&world.ended(id)), Some(ErrorKind::KeepaliveTimeout));
+    world.end();
+}
+
+#[test]
+fn a_peer_that_neither_reads_nor_speaks_is_dead() {
+    let mut world = World::new();
+    let (_, address) = world.serve(&server(Config {
+        ping_interval: Some(ms(50)),
+        ping_timeout: ms(60),
+        close_timeout: ms(50),
+        ..Config::default()
+    }));
+    let (_peer, id) = world.upgraded(Peer::connect_small(address));
+    let _ = world.lp.conn(id).send_binary(&vec![b'x'; 8 << 20]).unwrap();
+    assert_eq!(kind(&world.ended(id)), Some(ErrorKind::KeepaliveTimeout));
+    world.end();
 }
 
 #[test]

@@ -249,6 +249,32 @@ fn nobody_there_is_told_with_the_address() {
 }
 
 #[test]
+fn a_unix_listener_whose_queue_is_full_is_told() {
+    let path = TempPath::new();
+    let address = socket2::SockAddr::unix(&path.0).unwrap();
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if socket.connect(&address).is_err() {
+            break;
+        }
+        queued.push(socket);
+    }
+    let mut world = World::new();
+    let options = ClientOptions {
+        unix_path: Some(path.0.clone()),
+        ..client(calm())
+    };
+    let id = world.lp.connect("ws://h/", &options).unwrap();
+    assert_eq!(kind(&fails(&mut world, id)), ErrorKind::Connect);
+    world.end();
+}
+
+#[test]
 fn a_name_that_is_none_is_told() {
     let mut world = World::new();
     // A label longer than DNS allows (RFC 1035 §2.3.4) is refused without asking any server.

@@ -416,3 +416,59 @@ fn finishing_tells_every_end_and_counts_it() {
     assert_eq!(error.kind(), ErrorKind::Closed);
     world.end();
 }
+
+#[test]
+fn a_panic_in_a_callback_goes_to_the_caller_and_breaks_the_loop_for_good() {
+    let mut world = World::new();
+    let (_, address) = world.serve(&server(calm()));
+    let (near, far) = world.pair(address, &client(calm()));
+    world
+        .app
+        .hook(|_, told| assert!(!matches!(told, Told::Message(..)), "on purpose"));
+    let _ = world.lp.conn(near).send_text("x").unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let turn = std::panic::AssertUnwindSafe(|| world.turn(ms(5)));
+        if std::panic::catch_unwind(turn).is_err() {
+            break;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "no panic came through"
+        );
+    }
+    let error = world.lp.dispatch(&mut world.app).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panic);
+    // It can still be freed, with the ends of all.
+    world.app.hook = None;
+    world.lp.finish(&mut world.app);
+    for id in [near, far] {
+        let closed = world.app.closed(id).unwrap();
+        assert_eq!(closed.error.as_ref().unwrap().kind(), ErrorKind::Stopped);
+    }
+}
+
+#[test]
+fn the_timeout_is_the_next_deadline() {
+    let mut world = World::new();
+    assert_eq!(world.lp.timeout(), None);
+    let interval = Duration::from_secs(3);
+    let (_, address) = world.serve(&server(calm()));
+    world.turns_in(ms(5));
+    assert_eq!(world.lp.timeout(), None, "a server alone has none");
+    let config = Config {
+        ping_interval: Some(interval),
+        ..calm()
+    };
+    let (near, _) = world.pair(address, &client(config));
+    world.turns_in(ms(5));
+    assert!(world.lp.timeout().unwrap() <= interval);
+    world.lp.handle().post(|_| ()).unwrap();
+    assert_eq!(world.lp.timeout(), Some(Duration::ZERO));
+    world.turn(ms(0));
+    assert_ne!(world.lp.timeout(), Some(Duration::ZERO));
+    world.lp.conn(near).terminate().unwrap();
+    assert_eq!(world.lp.timeout(), Some(Duration::ZERO));
+    world.ended(near);
+    world.end();
+}

@@ -474,3 +474,59 @@ fn one_who_keeps_the_transport_after_an_answer_is_let_go_in_time() {
     world.until("it is reset", |_| peer.try_send(b"and another thing") == 0);
     world.end();
 }
+
+#[test]
+fn a_large_answer_has_the_time_that_progress_takes() {
+    let mut world = World::new();
+    let timeout = ms(400);
+    let (_, address) = world.serve(&server(Config {
+        close_timeout: timeout,
+        ..calm()
+    }));
+    let body = vec![b'x'; 16 << 20];
+    let answer = Response {
+        status: 200,
+        headers: Vec::new(),
+        body: body.clone(),
+    };
+    world.app.http = Some(Box::new(move |_, _| Some(answer.clone())));
+    let mut peer = Peer::connect_with(address, 1 << 20);
+    peer.send(GET);
+    world.until("the answer begins", |world| {
+        world.lp.stats().buffered_bytes > 0
+    });
+    let mut some = vec![0; 64 << 10];
+    let mut pauses = 0;
+    while world.lp.stats().buffered_bytes > 0 {
+        let wanted = peer.got.len() + (1 << 20);
+        world.until("some more comes", |world| {
+            while peer.got.len() < wanted && peer.read(&mut some) > 0 {}
+            peer.got.len() >= wanted || world.lp.stats().buffered_bytes == 0
+        });
+        world.turns_in(timeout / 4);
+        pauses += 1;
+    }
+    assert!(pauses > 5, "the backlog was too small for this test");
+    assert!(said(&mut world, &mut peer).as_bytes().ends_with(&body));
+    world.end();
+
+    // Without progress it has the timeout, and no more.
+    let mut world = World::new();
+    let (id, address) = world.serve(&server(Config {
+        close_timeout: ms(60),
+        ..calm()
+    }));
+    let answer = Response::text(200, &"x".repeat(8 << 20));
+    world.app.http = Some(Box::new(move |_, _| Some(answer.clone())));
+    let mut peer = Peer::connect_small(address);
+    peer.send(GET);
+    world.until("the answer begins", |world| {
+        world.lp.stats().buffered_bytes > 0
+    });
+    world.until("it is given up", |world| {
+        world.lp.stats().buffered_bytes == 0
+    });
+    world.lp.stop_server(id, PATIENCE).unwrap();
+    world.until("it stops", |world| world.app.stopped(id).is_some());
+    world.end();
+}

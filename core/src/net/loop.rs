@@ -16,7 +16,8 @@ use crate::net::handler::{Handler, Handshake};
 use crate::net::number::ConnId;
 use crate::net::poller::{Poller, Ready};
 use crate::net::serving::listener_of;
-use crate::net::slot::Stage;
+use crate::net::slot::{Slot, Stage};
+use crate::protocol::connection::Phase;
 use crate::protocol::head::{Request, ResponseHead};
 use crate::time::{Time, earliest};
 
@@ -392,10 +393,12 @@ fn tell_one<H: Handler>(context: &mut Context, notice: Notice, handler: &mut H) 
     match notice {
         Notice::Open { id, head } => tell_open(context, id, &head, handler),
         Notice::Drain(id) => {
+            // Of a failed connection only the end is told.
             if context
                 .slots
                 .get(id)
-                .is_some_and(|slot| matches!(slot.stage, Stage::Open(_)))
+                .and_then(Slot::established)
+                .is_some_and(|established| established.connection.phase() != Phase::Failed)
             {
                 handler.on_drain(&mut context.conn(id));
             }

@@ -288,10 +288,13 @@ impl Context {
             }
             None => 0,
         };
-        if let Stage::Open(established) = &mut slot.stage
-            && taken > 0
-        {
-            established.connection.wrote(now, waited);
+        match &mut slot.stage {
+            Stage::Open(established) if taken > 0 => established.connection.wrote(now, waited),
+            // A long response has its time as long as the client takes it.
+            Stage::Lingering { deadline } if taken > 0 => {
+                *deadline = now.after(slot.config.close_timeout);
+            }
+            _ => {}
         }
         slot.flags.blocked = left > 0;
         if waited != slot.flags.blocked {

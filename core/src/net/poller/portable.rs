@@ -29,6 +29,8 @@ pub(crate) struct Poller {
     descriptors: HashMap<u64, RawFd>,
     /// Descriptors that may be ready, in turn; each watched one once at most (`Watched::queued`).
     queue: VecDeque<(RawFd, u64)>,
+    /// Room for the descriptors of one wait.
+    changed: Vec<RawFd>,
     /// The last `Watched::serial` given.
     serial: u64,
 }
@@ -88,6 +90,7 @@ impl Poller {
             watched: HashMap::new(),
             descriptors: HashMap::new(),
             queue: VecDeque::new(),
+            changed: Vec::new(),
             serial: 0,
         })
     }
@@ -187,7 +190,7 @@ impl Poller {
             let interrupted = error.kind() == io::ErrorKind::Interrupted;
             return if interrupted { Ok(()) } else { Err(error) };
         }
-        let mut changed = Vec::new();
+        let mut changed = std::mem::take(&mut self.changed);
         for event in self
             .events
             .iter()
@@ -199,9 +202,10 @@ impl Poller {
                 changed.push(fd);
             }
         }
-        for fd in changed {
+        for fd in changed.drain(..) {
             self.enqueue(fd);
         }
+        self.changed = changed;
         if self.deadline.is_some_and(|at| at <= monotonic()) {
             self.deadline = None;
         }
