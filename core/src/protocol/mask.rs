@@ -74,13 +74,14 @@ fn walk(blocks: &mut [[u8; STEP]], pattern: &[u8; STEP]) {
 /// The kernel for what is shorter than a step.
 #[inline]
 fn short(data: &mut [u8], key: [u8; 4]) {
-    let pair = u32::from_ne_bytes(key);
-    let wide = u64::from(pair) << 32 | u64::from(pair);
-    let (words, rest) = data.as_chunks_mut::<8>();
+    let mut pattern = [0; 16];
+    pattern.as_chunks_mut::<4>().0.fill(key);
+    let wide = u128::from_ne_bytes(pattern);
+    let (words, rest) = data.as_chunks_mut::<16>();
     for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+        *word = (u128::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (octet, key) in rest.iter_mut().zip(key.iter().cycle()) {
+    for (octet, key) in rest.iter_mut().zip(pattern) {
         *octet ^= key;
     }
 }
