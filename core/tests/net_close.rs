@@ -7,33 +7,9 @@
 mod net;
 
 use net::app::Told;
-use net::peer::{self, End, Frame, Peer};
-use net::{PATIENCE, QUIET, World, calm, client, ms, server};
-use wsabi::{Closed, Config, ConnId, ErrorKind, Sent, State};
-
-/// A connection of this loop in one role, and its raw peer in the other.
-fn meet(world: &mut World, at_server: bool, config: Config) -> (Peer, ConnId) {
-    if at_server {
-        let (_, address) = world.serve(&server(config));
-        world.raw_client(address)
-    } else {
-        world.raw_server(&client(config))
-    }
-}
-
-/// Waits for `count` frames.
-fn frames(world: &mut World, peer: &mut Peer, count: usize) -> Vec<Frame> {
-    let mut all = Vec::new();
-    world.until("frames come", |_| {
-        all.extend(peer.frames());
-        all.len() >= count
-    });
-    all
-}
-
-fn kind(closed: &Closed) -> Option<ErrorKind> {
-    closed.error.as_ref().map(wsabi::Error::kind)
-}
+use net::peer::{self, End, Peer};
+use net::{World, calm, client, kind, ms, server};
+use wsabi::{Config, ErrorKind, Sent, State};
 
 #[test]
 fn codes_and_reasons_go_both_ways() {
@@ -109,9 +85,9 @@ fn both_may_close_at_once() {
 fn messages_come_until_the_peers_close_and_none_after() {
     for at_server in [false, true] {
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, calm());
+        let (mut peer, id) = world.meet(at_server, calm());
         world.lp.conn(id).close(Some(1000), "enough").unwrap();
-        let sent = frames(&mut world, &mut peer, 1);
+        let sent = world.frames(&mut peer, 1);
         assert_eq!(sent[0].payload, peer::close_payload(1000, "enough"));
         assert_eq!(sent[0].masked, !at_server);
         peer.send_frame(peer::TEXT, b"one");
@@ -133,7 +109,7 @@ fn messages_come_until_the_peers_close_and_none_after() {
 #[test]
 fn the_server_closes_the_transport_first() {
     let mut world = World::new();
-    let (mut peer, id) = meet(&mut world, true, calm());
+    let (mut peer, id) = world.meet(true, calm());
     peer.send_close(1000, "");
     world.until("the stream ends", |_| {
         peer.pump();
@@ -146,9 +122,9 @@ fn the_server_closes_the_transport_first() {
     world.end();
 
     let mut world = World::new();
-    let (mut peer, id) = meet(&mut world, false, calm());
+    let (mut peer, id) = world.meet(false, calm());
     peer.send_close(1000, "");
-    let sent = frames(&mut world, &mut peer, 1);
+    let sent = world.frames(&mut peer, 1);
     assert_eq!(sent[0].payload, peer::close_payload(1000, ""));
     world.turns_in(ms(30));
     assert_eq!((peer.end, world.app.closed(id)), (None, None));
@@ -162,7 +138,7 @@ fn a_peer_that_goes_without_close_is_lost() {
     for at_server in [false, true] {
         for reset in [false, true] {
             let mut world = World::new();
-            let (mut peer, id) = meet(&mut world, at_server, calm());
+            let (mut peer, id) = world.meet(at_server, calm());
             peer.send_frame(peer::TEXT, b"last words");
             world.until("they come", |world| world.app.messages == 1);
             if reset {
@@ -183,7 +159,7 @@ fn a_peer_that_goes_without_close_is_lost() {
 fn what_came_before_a_fin_is_delivered_before_the_end() {
     for max_events in [1, 2, 4096] {
         let mut world = World::capped(max_events);
-        let (mut peer, id) = meet(&mut world, true, calm());
+        let (mut peer, id) = world.meet(true, calm());
         let burst: Vec<u8> = (0..100u32)
             .flat_map(|number| peer.frame(peer::TEXT, number.to_string().as_bytes()))
             .collect();
@@ -222,12 +198,12 @@ fn a_broken_rule_has_its_code_on_the_wire_and_its_error_here() {
     for (payload, opcode, fin, code, expected) in cases {
         for at_server in [false, true] {
             let mut world = World::new();
-            let (mut peer, id) = meet(&mut world, at_server, limits.clone());
+            let (mut peer, id) = world.meet(at_server, limits.clone());
             let mut bytes = peer.frame(peer::TEXT, b"good");
             bytes.extend(peer.fragment(fin, opcode, payload));
             bytes.extend(peer.frame(peer::TEXT, b"never looked at"));
             peer.send(&bytes);
-            let sent = frames(&mut world, &mut peer, 1);
+            let sent = world.frames(&mut peer, 1);
             assert_eq!(sent.len(), 1);
             assert_eq!((sent[0].opcode, sent[0].masked), (peer::CLOSE, !at_server));
             assert_eq!(sent[0].payload[..2], code.to_be_bytes());
@@ -249,14 +225,14 @@ fn a_broken_rule_has_its_code_on_the_wire_and_its_error_here() {
 fn masking_is_demanded_of_clients_and_forbidden_to_servers() {
     for at_server in [false, true] {
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, calm());
+        let (mut peer, id) = world.meet(at_server, calm());
         let wrong = if at_server {
             b"\x81\x01x".to_vec()
         } else {
             b"\x81\x81\0\0\0\0x".to_vec()
         };
         peer.send(&wrong);
-        let sent = frames(&mut world, &mut peer, 1);
+        let sent = world.frames(&mut peer, 1);
         assert_eq!(sent[0].payload[..2], 1002u16.to_be_bytes());
         drop(peer);
         assert_eq!(kind(&world.ended(id)), Some(ErrorKind::Protocol));
@@ -268,9 +244,9 @@ fn masking_is_demanded_of_clients_and_forbidden_to_servers() {
 fn after_a_failure_nothing_of_the_peer_is_heard_however_much_it_sends() {
     for at_server in [false, true] {
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, calm());
+        let (mut peer, id) = world.meet(at_server, calm());
         peer.send(&[0xff; 2]);
-        let sent = frames(&mut world, &mut peer, 1);
+        let sent = world.frames(&mut peer, 1);
         assert_eq!(sent[0].payload[..2], 1002u16.to_be_bytes());
         for round in 0..5 {
             let mut more = peer.frame(peer::TEXT, b"forged");
@@ -312,7 +288,7 @@ fn after_a_failure_no_callback_comes_but_on_close() {
     }
     let error = world.lp.conn(id).send_text("x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
-    let sent = frames(&mut world, &mut peer, 2);
+    let sent = world.frames(&mut peer, 2);
     assert_eq!(sent[1].payload[..2], 1002u16.to_be_bytes());
     drop(peer);
     assert_eq!(kind(&world.ended(id)), Some(ErrorKind::Protocol));
@@ -325,7 +301,7 @@ fn a_connection_can_be_terminated_in_every_phase_of_its_end() {
     for phase in 0..3 {
         for at_server in [false, true] {
             let mut world = World::new();
-            let (mut peer, id) = meet(&mut world, at_server, calm());
+            let (mut peer, id) = world.meet(at_server, calm());
             match phase {
                 0 => world.lp.conn(id).close(None, "").unwrap(),
                 1 => peer.send(&[0xff; 2]),
@@ -351,7 +327,7 @@ fn a_connection_can_be_terminated_in_every_phase_of_its_end() {
 #[test]
 fn a_failed_peer_gets_to_see_the_reason_while_it_keeps_sending() {
     let mut world = World::new();
-    let (mut peer, id) = meet(&mut world, true, calm());
+    let (mut peer, id) = world.meet(true, calm());
     let mut bytes = peer.frame(peer::TEXT, b"\xff\xff");
     bytes.resize(300_000, b'z');
     let mut at = 0;
@@ -363,7 +339,7 @@ fn a_failed_peer_gets_to_see_the_reason_while_it_keeps_sending() {
         }
         world.turn(ms(1));
     }
-    let sent = frames(&mut world, &mut peer, 1);
+    let sent = world.frames(&mut peer, 1);
     assert_eq!(sent[0].opcode, peer::CLOSE);
     assert_eq!(sent[0].payload[..2], 1007u16.to_be_bytes());
     world.until("our direction ends", |_| {
@@ -385,7 +361,7 @@ fn a_peer_that_never_finishes_closing_is_reset_in_time() {
     for at_server in [false, true] {
         // Our Close is not answered, while messages keep coming.
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, limits.clone());
+        let (mut peer, id) = world.meet(at_server, limits.clone());
         world.lp.conn(id).close(Some(1000), "").unwrap();
         world.until("it ends", |world| {
             let message = peer.frame(peer::TEXT, b"still here");
@@ -406,7 +382,7 @@ fn a_peer_that_never_finishes_closing_is_reset_in_time() {
 
         // Close frames are exchanged, and the peer keeps the transport.
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, limits.clone());
+        let (mut peer, id) = world.meet(at_server, limits.clone());
         peer.send_close(1000, "mine");
         let closed = world.ended(id);
         assert_eq!((closed.code.as_u16(), &*closed.reason), (1000, "mine"));
@@ -415,7 +391,7 @@ fn a_peer_that_never_finishes_closing_is_reset_in_time() {
 
         // Failed, and the peer neither closes nor stops sending.
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, limits.clone());
+        let (mut peer, id) = world.meet(at_server, limits.clone());
         peer.send(&[0xff; 2]);
         world.until("it ends", |world| {
             peer.try_send(&[0xff; 100]);
@@ -457,7 +433,7 @@ fn close_waits_for_the_backlog_while_there_is_progress() {
         pauses += 1;
     }
     assert!(pauses > 5, "the backlog was too small for this test");
-    let all = frames(&mut world, &mut peer, 2);
+    let all = world.frames(&mut peer, 2);
     assert!(all[0].payload == payload);
     assert_eq!(all[1].payload, peer::close_payload(1000, "after all that"));
     peer.send_close(1000, "");
@@ -487,7 +463,7 @@ fn a_peer_that_takes_nothing_is_reset_though_our_close_never_left() {
 fn terminate_resets_and_only_on_close_follows() {
     for at_server in [false, true] {
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, calm());
+        let (mut peer, id) = world.meet(at_server, calm());
         let many: Vec<u8> = (0..10).flat_map(|_| peer.frame(peer::TEXT, b"x")).collect();
         peer.send(&many);
         world.app.hook(|conn, told| {
@@ -511,162 +487,4 @@ fn terminate_resets_and_only_on_close_follows() {
         });
         world.end();
     }
-}
-
-#[test]
-fn a_silent_peer_is_found_dead_by_its_missing_pong() {
-    let limits = Config {
-        ping_interval: Some(ms(40)),
-        ping_timeout: ms(60),
-        close_timeout: ms(60),
-        ..Config::default()
-    };
-    for at_server in [false, true] {
-        let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, limits.clone());
-        let closed = world.ended(id);
-        assert_eq!(
-            (closed.code.as_u16(), kind(&closed)),
-            (1006, Some(ErrorKind::KeepaliveTimeout))
-        );
-        assert_eq!(world.lp.stats().closes_timeout, 1);
-        let sent = peer.frames();
-        assert_eq!(sent[0].opcode, peer::PING);
-        assert_eq!(
-            sent[0].payload,
-            wsabi::protocol::connection::KEEPALIVE_PAYLOAD
-        );
-        let last = sent.last().unwrap();
-        let reason = peer::close_payload(1011, "keepalive ping timeout");
-        assert_eq!((last.opcode, &last.payload), (peer::CLOSE, &reason));
-        world.end();
-    }
-}
-
-#[test]
-fn a_silent_peer_that_takes_our_backlog_is_alive_until_it_has_all() {
-    let mut world = World::new();
-    let timeout = ms(200);
-    let (_, address) = world.serve(&server(Config {
-        ping_interval: Some(ms(100)),
-        ping_timeout: timeout,
-        close_timeout: ms(50),
-        ..Config::default()
-    }));
-    let (mut peer, id) = world.upgraded(Peer::connect_with(address, 1 << 20));
-    let sent = world
-        .lp
-        .conn(id)
-        .send_binary(&vec![b'x'; 16 << 20])
-        .unwrap();
-    assert_eq!(sent, Sent::Backpressure);
-    let mut some = vec![0; 64 << 10];
-    let mut pauses = 0;
-    while world.lp.stats().buffered_bytes > 0 {
-        let wanted = peer.got.len() + (1 << 20);
-        world.until("some more comes", |world| {
-            while peer.got.len() < wanted && peer.read(&mut some) > 0 {}
-            peer.got.len() >= wanted || world.lp.stats().buffered_bytes == 0
-        });
-        world.turns_in(timeout / 4);
-        assert!(world.app.is_open(id), "after {pauses} pauses");
-        pauses += 1;
-    }
-    assert!(pauses > 7, "the backlog was too small for this test");
-    assert_eq!(kind(&world.ended(id)), Some(ErrorKind::KeepaliveTimeout));
-    world.end();
-}
-
-#[test]
-fn a_peer_that_neither_reads_nor_speaks_is_dead() {
-    let mut world = World::new();
-    let (_, address) = world.serve(&server(Config {
-        ping_interval: Some(ms(50)),
-        ping_timeout: ms(60),
-        close_timeout: ms(50),
-        ..Config::default()
-    }));
-    let (_peer, id) = world.upgraded(Peer::connect_small(address));
-    let _ = world.lp.conn(id).send_binary(&vec![b'x'; 8 << 20]).unwrap();
-    assert_eq!(kind(&world.ended(id)), Some(ErrorKind::KeepaliveTimeout));
-    world.end();
-}
-
-#[test]
-fn a_live_peer_is_kept_whatever_it_says() {
-    let limits = Config {
-        ping_interval: Some(ms(30)),
-        ping_timeout: ms(200),
-        ..Config::default()
-    };
-    let mut world = World::new();
-    let (_, address) = world.serve(&server(limits.clone()));
-    // Both ends ping and answer; the raw one never sends a pong but talks.
-    let (near, far) = world.pair(address, &client(limits));
-    let (mut peer, raw) = world.raw_client(address);
-    let mut pings = 0;
-    world.until("many pings have gone", |world| {
-        let come = peer.frames().len();
-        if come > 0 {
-            peer.send_frame(peer::TEXT, b"alive");
-        }
-        pings += come;
-        pings >= 12 && world.app.names(near).contains(&"pong")
-    });
-    for id in [near, far, raw] {
-        assert!(world.app.is_open(id));
-    }
-    let keepalive = wsabi::protocol::connection::KEEPALIVE_PAYLOAD;
-    assert!(
-        world
-            .app
-            .told
-            .contains(&Told::Pong(near, keepalive.to_vec()))
-    );
-    assert!(
-        world
-            .app
-            .told
-            .contains(&Told::Ping(far, keepalive.to_vec()))
-    );
-    world.end();
-}
-
-#[test]
-fn the_idle_timeout_counts_received_bytes_only() {
-    let limits = Config {
-        idle_timeout: Some(ms(100)),
-        close_timeout: ms(60),
-        ..calm()
-    };
-    let mut world = World::new();
-    let (mut peer, id) = meet(&mut world, true, limits);
-    // Half a header is a sign of life too.
-    for octet in peer.frame(peer::TEXT, b"ab") {
-        peer.send(&[octet]);
-        world.turns_in(ms(30));
-        assert!(world.app.is_open(id));
-    }
-    assert_eq!(world.app.texts_of(id), ["ab"]);
-    world.until("it gives up", |world| {
-        if world.lp.conn(id).state() == State::Open {
-            let _ = world.lp.conn(id).ping(b"ours does not count").unwrap();
-        }
-        world.app.closed(id).is_some()
-    });
-    assert_eq!(kind(&world.ended(id)), Some(ErrorKind::IdleTimeout));
-    let sent = peer.frames();
-    let reason = peer::close_payload(1011, "idle timeout");
-    assert_eq!(sent.last().unwrap().payload, reason);
-    world.end();
-}
-
-#[test]
-fn a_connection_at_rest_stays_without_keepalive() {
-    let mut world = World::new();
-    let (_peer, id) = meet(&mut world, true, calm());
-    world.turns_in(QUIET);
-    assert_eq!(world.app.names(id), ["open"]);
-    assert!(PATIENCE > QUIET && world.app.is_open(id));
-    world.end();
 }

@@ -341,12 +341,12 @@ fn commands_outside_of_a_dispatch_leave_nothing_undone() {
     let told = |host: &Host| host.world.app.told.len();
 
     // Something to be told makes it readable, and one dispatch tells it.
-    let (near, _far) = host.pair(address);
+    let (_peer, id) = host.world.raw_client(address);
     host.settle();
-    host.world.lp.conn(near).terminate().unwrap();
+    host.world.lp.conn(id).terminate().unwrap();
     assert!(host.is_readable());
     host.dispatch();
-    assert!(host.world.app.closed(near).is_some());
+    assert!(host.world.app.closed(id).is_some());
     host.is_at_rest();
 
     let nowhere = ClientOptions {

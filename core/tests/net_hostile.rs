@@ -52,10 +52,10 @@ fn errors(world: &World) -> Vec<ErrorKind> {
         .collect()
 }
 
-#[test]
-fn requests_that_are_none_are_refused_reported_and_closed() {
+/// Requests to be refused, with the status and what the server is told.
+fn bad_requests() -> Vec<(Vec<u8>, &'static str, ErrorKind)> {
     let valid = std::str::from_utf8(peer::REQUEST).unwrap();
-    let cases: Vec<(Vec<u8>, &str, ErrorKind)> = vec![
+    vec![
         (
             b"\x16\x03\x01\x02\x00\x01".to_vec(),
             "400",
@@ -112,8 +112,12 @@ fn requests_that_are_none_are_refused_reported_and_closed() {
             "431",
             ErrorKind::HandshakeTooLarge,
         ),
-    ];
-    for (request, status, kind) in cases {
+    ]
+}
+
+#[test]
+fn requests_that_are_none_are_refused_reported_and_closed() {
+    for (request, status, kind) in bad_requests() {
         let shown = String::from_utf8_lossy(&request[..request.len().min(200)]).into_owned();
         let mut world = World::new();
         let (id, address) = world.serve(&server(calm()));

@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use net::app::Told;
 use net::peer::{self, Peer};
-use net::{QUIET, World, calm, client, ms, server};
-use wsabi::{CloseCode, Config, ConnId, ErrorKind, Sent, State};
+use net::{QUIET, World, calm, ms, server};
+use wsabi::{CloseCode, Config, ErrorKind, Sent, State};
 
 fn numbered(peer: &Peer, range: std::ops::Range<u32>) -> Vec<u8> {
     range
@@ -22,15 +22,6 @@ fn numbered(peer: &Peer, range: std::ops::Range<u32>) -> Vec<u8> {
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
-}
-
-fn meet(world: &mut World, at_server: bool, config: Config) -> (Peer, ConnId) {
-    if at_server {
-        let (_, address) = world.serve(&server(config));
-        world.raw_client(address)
-    } else {
-        world.raw_server(&client(config))
-    }
 }
 
 /// Pauses a connection in its message number `at`.
@@ -47,7 +38,7 @@ fn a_pause_amid_a_burst_stops_it_there_and_resume_goes_on_in_order() {
     for at_server in [false, true] {
         for max_events in [1, 7, 4096] {
             let mut world = World::capped(max_events);
-            let (mut peer, id) = meet(&mut world, at_server, calm());
+            let (mut peer, id) = world.meet(at_server, calm());
             pause_at(&mut world, 30);
             let mut burst = numbered(&peer, 0..100);
             let half = burst.split_off(burst.len() - 3);
@@ -73,7 +64,7 @@ fn a_pause_amid_a_burst_stops_it_there_and_resume_goes_on_in_order() {
 #[test]
 fn pausing_in_every_message_loses_and_disorders_nothing() {
     let mut world = World::new();
-    let (mut peer, id) = meet(&mut world, true, calm());
+    let (mut peer, id) = world.meet(true, calm());
     world.app.hook(move |conn, told| {
         if matches!(told, Told::Message(..)) {
             conn.pause().unwrap();
@@ -115,7 +106,7 @@ fn pausing_in_every_message_loses_and_disorders_nothing() {
 #[test]
 fn pause_and_resume_within_one_callback_change_nothing() {
     let mut world = World::new();
-    let (mut peer, id) = meet(&mut world, true, calm());
+    let (mut peer, id) = world.meet(true, calm());
     world.app.hook(|conn, _| {
         if conn.state() == State::Open {
             conn.pause().unwrap();
@@ -168,7 +159,7 @@ fn the_end_of_a_paused_peer_waits_for_resume_without_a_spin() {
         .flat_map(|role| [(role, 0), (role, 1), (role, 2)])
     {
         let mut world = World::new();
-        let (mut peer, id) = meet(&mut world, at_server, calm());
+        let (mut peer, id) = world.meet(at_server, calm());
         pause_at(&mut world, 1);
         peer.send(&numbered(&peer, 0..3));
         world.until("it is paused", |world| world.app.messages == 2);
@@ -257,13 +248,13 @@ fn a_paused_connection_can_be_closed_terminated_and_stopped() {
 #[test]
 fn a_paused_application_does_not_take_its_peer_for_dead() {
     let mut world = World::new();
-    let (mut peer, id) = meet(
-        &mut world,
+    let (mut peer, id) = world.meet(
         true,
         Config {
             ping_interval: Some(ms(20)),
             ping_timeout: ms(60),
             idle_timeout: Some(ms(70)),
+            close_timeout: ms(60),
             ..Config::default()
         },
     );
@@ -311,7 +302,7 @@ fn one_who_pauses_until_drain_hears_of_a_peer_that_is_gone() {
                 Told::Drain(_) => conn.resume().unwrap(),
                 _ => {}
             });
-            let (mut peer, id) = meet(&mut world, at_server, calm());
+            let (mut peer, id) = world.meet(at_server, calm());
             peer.send(&numbered(&peer, 0..1));
             world.until("it is paused", |world| {
                 world.app.messages == 1 && world.lp.conn(id).buffered() > 1 << 20

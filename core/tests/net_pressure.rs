@@ -126,6 +126,53 @@ fn the_waters_and_the_cap_are_obeyed_and_drain_comes_once() {
 }
 
 #[test]
+fn one_who_sends_on_drain_is_told_of_each_and_loses_nothing() {
+    for max_events in [1, 4096] {
+        let mut world = World::capped(max_events);
+        let (_, address) = world.serve(&server(waters(150_000, 20_000, 1 << 20)));
+        let (mut peer, id) = world.upgraded(Peer::connect_with(address, 64 << 10));
+        let sent = Rc::new(RefCell::new((0, 0)));
+        let note = Rc::clone(&sent);
+        let produce = move |conn: &mut wsabi::Conn<'_>| {
+            let (number, pressed) = &mut *note.borrow_mut();
+            loop {
+                *number += 1;
+                let answer = conn.send_binary(&pattern(*number - 1, 1000)).unwrap();
+                if answer == Sent::Backpressure {
+                    *pressed += 1;
+                    return;
+                }
+            }
+        };
+        produce(&mut world.lp.conn(id));
+        world.app.hook(move |conn, told| {
+            if matches!(told, Told::Drain(_)) {
+                produce(conn);
+            }
+        });
+        let mut come = 0;
+        world.until("many rounds are over", |world| {
+            for frame in peer.frames() {
+                assert!(frame.payload == pattern(come, 1000), "message {come}");
+                come += 1;
+            }
+            world.app.count("drain") >= 20
+        });
+        world.app.hook = None;
+        world.until("the rest comes", |_| {
+            for frame in peer.frames() {
+                assert!(frame.payload == pattern(come, 1000), "message {come}");
+                come += 1;
+            }
+            come == sent.borrow().0
+        });
+        world.turns_in(ms(10));
+        assert_eq!(world.app.count("drain"), sent.borrow().1, "one for each");
+        world.end();
+    }
+}
+
+#[test]
 fn below_high_water_any_size_is_accepted_and_above_it_the_cap_holds() {
     let mut world = World::new();
     let (mut peer, id) = slow_peer(&mut world, waters(1000, 100, 2000));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use net::app::Told;
 use net::peer::{self, Peer};
-use net::{PATIENCE, TempPath, World, calm, client, ms, server};
+use net::{PATIENCE, TempPath, World, calm, client, kind, ms, server};
 use wsabi::{Accept, ConnId, ErrorKind, MessageType, Response, Result, ServerOptions};
 
 const CHILD: &str = "WSABI_TEST_CHILD";
@@ -254,4 +254,110 @@ fn a_loop_made_after_the_fork_works_in_the_child() {
     });
     assert!(ok);
     before.end();
+}
+
+/// Gives this process a hosts file of its own; false if the system does not let it.
+#[cfg(target_os = "linux")]
+fn replace_hosts(path: &std::path::Path) -> bool {
+    use std::ffi::CString;
+    let file = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+    let (hosts, root, none) = (c"/etc/hosts", c"/", std::ptr::null());
+    // SAFETY: all strings end with NUL and live during the calls.
+    unsafe {
+        let alone = libc::unshare(libc::CLONE_NEWNS) == 0
+            || libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) == 0;
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        alone
+            && libc::mount(none, root.as_ptr(), none, private, none.cast()) == 0
+            && libc::mount(
+                file.as_ptr(),
+                hosts.as_ptr(),
+                none,
+                libc::MS_BIND,
+                none.cast(),
+            ) == 0
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_addresses_of_a_name_are_tried_in_order_each_with_its_share_of_the_time() {
+    use socket2::{Domain, Socket, Type};
+    use std::net::{SocketAddr, ToSocketAddrs};
+    if !is_child("the_addresses_of_a_name_are_tried_in_order_each_with_its_share_of_the_time") {
+        return;
+    }
+    let path = TempPath::new();
+    std::fs::write(&path.0, "127.0.0.2 many\n127.0.0.3 many\n127.0.0.1 many\n").unwrap();
+    if !replace_hosts(&path.0) {
+        println!("skipped: no hosts file of its own for this process");
+        return;
+    }
+    // In the order in which the system's resolver prefers them.
+    let found: Vec<_> = ("many", 0)
+        .to_socket_addrs()
+        .unwrap()
+        .map(|found| found.ip())
+        .collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+    let mut world = World::new();
+    // A server at the last address, and at the first somebody who does not listen yet.
+    let (first, port) = loop {
+        let first = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        first.bind(&SocketAddr::new(found[0], 0).into()).unwrap();
+        let port = first.local_addr().unwrap().as_socket().unwrap().port();
+        if world
+            .lp
+            .listen(&ServerOptions::tcp(&found[2].to_string(), port))
+            .is_ok()
+        {
+            break (first, port);
+        }
+    };
+    let url = format!("ws://many:{port}/");
+
+    // Refused by two, which leaves the third.
+    let near = world.lp.connect(&url, &client(calm())).unwrap();
+    world.until("it opens", |world| world.app.is_open(near));
+
+    // Refused by all.
+    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    nobody.bind(&SocketAddr::new(found[0], 0).into()).unwrap();
+    let port = nobody.local_addr().unwrap().as_socket().unwrap().port();
+    let near = world
+        .lp
+        .connect(&format!("ws://many:{port}/"), &client(calm()))
+        .unwrap();
+    let closed = world.ended(near);
+    assert_eq!(closed.error.unwrap().kind(), ErrorKind::Connect);
+
+    // One that does not answer is given up in time for the next.
+    first.listen(0).unwrap();
+    let mut queued = Vec::new();
+    for _ in 0..8 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&first.local_addr().unwrap());
+        queued.push(socket);
+    }
+    let limited = client(wsabi::Config {
+        handshake_timeout: Duration::from_secs(3),
+        ..calm()
+    });
+    let near = world.lp.connect(&url, &limited).unwrap();
+    world.until("it opens", |world| {
+        assert!(world.app.closed(near).is_none(), "{}", world.app.summary());
+        world.app.is_open(near)
+    });
+
+    // One that accepts is not left for another, whatever it does then.
+    drop(queued);
+    first.set_nonblocking(true).unwrap();
+    let near = world.lp.connect(&url, &client(calm())).unwrap();
+    world.until("the first ends it", |world| {
+        while first.accept().is_ok() {}
+        world.app.closed(near).is_some()
+    });
+    assert_eq!(kind(world.app.closed(near).unwrap()), Some(ErrorKind::Lost));
+    world.end();
 }

@@ -339,6 +339,7 @@ fn bytes_behind_a_request_wait_for_the_answer_and_are_forgotten_with_a_refusal()
 fn a_request_that_is_never_answered_is_a_503() {
     let mut world = World::new();
     let (_, address) = world.serve(&server(Config {
+        handshake_timeout: 10 * PATIENCE,
         hold_timeout: ms(60),
         ..calm()
     }));
@@ -349,6 +350,26 @@ fn a_request_that_is_never_answered_is_a_503() {
     assert_eq!(error.kind(), ErrorKind::Closed);
     drop(peer);
     world.until("nothing is left", |world| !world.lp.conn(id).is_known());
+    world.end();
+}
+
+#[test]
+fn a_held_request_has_time_of_its_own() {
+    let mut world = World::new();
+    let (_, address) = world.serve(&server(Config {
+        handshake_timeout: ms(60),
+        hold_timeout: PATIENCE,
+        ..calm()
+    }));
+    let (peer, id) = held(&mut world, address);
+    world.turns_in(ms(150));
+    world.lp.conn(id).accept(&Accept::default()).unwrap();
+    world.turns_in(ms(150));
+    assert!(
+        world.app.is_open(id),
+        "no deadline of the handshake is left"
+    );
+    drop(peer);
     world.end();
 }
 

@@ -25,12 +25,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wsabi::{
-    ClientOptions, Closed, Config, ConnId, Loop, LoopOptions, PeerAddr, ServerId, ServerOptions,
-    State,
+    ClientOptions, Closed, Config, ConnId, ErrorKind, Loop, LoopOptions, PeerAddr, ServerId,
+    ServerOptions, State,
 };
 
 use app::{App, Told};
-use peer::Peer;
+use peer::{Frame, Peer};
 
 /// How long a test waits for what has to come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,6 +63,11 @@ pub fn client(config: Config) -> ClientOptions {
 
 pub fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
+}
+
+/// What ended a connection, if it was not the closing handshake.
+pub fn kind(closed: &Closed) -> Option<ErrorKind> {
+    closed.error.as_ref().map(wsabi::Error::kind)
 }
 
 /// A path that no other test uses, free at first and afterwards.
@@ -244,6 +249,26 @@ impl World {
             })
         });
         (peer.unwrap(), id)
+    }
+
+    /// A connection of this loop in one role, and its raw peer in the other.
+    pub fn meet(&mut self, at_server: bool, config: Config) -> (Peer, ConnId) {
+        if at_server {
+            let (_, address) = self.serve(&server(config));
+            self.raw_client(address)
+        } else {
+            self.raw_server(&client(config))
+        }
+    }
+
+    /// The next frames of a peer; waits for as many as `count`.
+    pub fn frames(&mut self, peer: &mut Peer, count: usize) -> Vec<Frame> {
+        let mut all = Vec::new();
+        self.until("frames come", |_| {
+            all.extend(peer.frames());
+            all.len() >= count
+        });
+        all
     }
 
     /// How a connection ended; waits for it.
