@@ -6,7 +6,8 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -135,8 +136,8 @@ pub(crate) struct Server {
     pub(crate) pending_order: VecDeque<ConnId>,
     /// Whether its end has been announced.
     pub(crate) announced: bool,
-    /// The socket file to remove.
-    file: Option<PathBuf>,
+    /// The socket file to remove, as it was when it was made.
+    file: Option<(PathBuf, FileId)>,
     /// The process that listens: a child after a fork leaves the file alone.
     forks: u32,
 }
@@ -173,9 +174,12 @@ impl Server {
     pub(crate) fn close_sockets(&mut self) {
         self.sockets.clear();
         self.accept_again = None;
-        if let Some(file) = self.file.take().filter(|_| self.forks == fork_count()) {
-            // Gone already, or somebody else's by now: nothing to be done about it.
-            let _ = std::fs::remove_file(file);
+        if let Some((path, made)) = self.file.take()
+            && self.forks == fork_count()
+            && file_id(&path) == Some(made)
+        {
+            // Gone in this moment: nothing to be done about it.
+            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -212,7 +216,7 @@ impl Servers {
                         &error,
                     )
                 })?;
-                (vec![socket], Some(path.clone()))
+                (vec![socket], file_id(path).map(|made| (path.clone(), made)))
             }
             ListenOn::Tcp { host, port } => (
                 listen_tcp(host.as_deref(), *port, backlog, options.reuse_port)?,
@@ -277,6 +281,14 @@ impl Servers {
             .map(|server| u64::from(server.pending))
             .sum()
     }
+}
+
+/// What tells a file from another that has taken its path: device and inode.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 fn listen_tcp(

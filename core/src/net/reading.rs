@@ -183,6 +183,10 @@ impl Loop {
         if let Err(error) = socket.take_error() {
             return context.try_next_address(id, &error);
         }
+        if socket.peer_addr().is_none() {
+            // What was ready was the socket of the address before, which had the same number.
+            return;
+        }
         if slot.config.no_delay {
             // A connection that cannot have it is no worse than one with Nagle's algorithm.
             let _ = socket.set_nodelay(true);
@@ -306,7 +310,7 @@ impl Loop {
         };
         let asked = match examine(&request, &server.policy) {
             Ok(asked) => asked,
-            Err(refusal) => return context.refuse(id, refusal),
+            Err(refusal) => return context.refuse_to(id, refusal, request.method == "HEAD"),
         };
         let upgrade = match asked {
             Asked::Upgrade(upgrade) => Some(upgrade),

@@ -108,15 +108,13 @@ impl Context {
         let oldest = entry.crowded_out(&mut is_pending);
         entry.connections += 1;
         entry.add_pending(id, &mut is_pending);
-        if let Err(error) = self.attach(id, socket, Interest::READ) {
-            self.end(
-                id,
-                Error::from_io(ErrorKind::Io, "cannot watch the socket", &error),
-                true,
-            );
-            return Ok(());
+        match self.attach(id, socket, Interest::READ) {
+            Ok(()) => self.arm(id),
+            Err(error) => {
+                let error = Error::from_io(ErrorKind::Io, "cannot watch the socket", &error);
+                self.end(id, error, true);
+            }
         }
-        self.arm(id);
         if let Some(oldest) = oldest {
             let detail = "more opening handshakes were pending than max_pending_handshakes; the oldest was dropped";
             self.end(oldest, Error::new(ErrorKind::Overloaded, detail), true);
