@@ -462,6 +462,13 @@ fn plain_http_can_be_answered_later_or_not_at_all() {
         "{text}"
     );
 
+    // A refusal before the application is asked is one too.
+    let upgrade_by_head = b"HEAD / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+    let text = ask(&mut world, address, upgrade_by_head);
+    assert!(
+        text.starts_with("HTTP/1.1 405 ") && text.ends_with("\r\n\r\n"),
+        "{text}"
+    );
     // The answer to HEAD has no body, whoever gives it (RFC 9110 §9.3.2).
     for method in [&b"GET"[..], b"HEAD"] {
         let text = ask(&mut world, address, &[method, &GET[3..]].concat());

@@ -331,3 +331,27 @@ fn is_without_ipv6(error: &io::Error) -> bool {
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
     ) || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_file_is_removed_only_if_it_is_still_ours() {
+        let folder = std::env::temp_dir().join(format!("wsabi-listener-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for taken_over in [false, true] {
+            let path = folder.join(format!("socket-{taken_over}"));
+            let mut servers = Servers::default();
+            let id = servers.listen(&ServerOptions::unix(&path)).unwrap();
+            if taken_over {
+                // Beside the socket first, so that the file cannot get its inode.
+                std::fs::write(folder.join("other"), b"another's").unwrap();
+                std::fs::rename(folder.join("other"), &path).unwrap();
+            }
+            servers.remove(id);
+            assert_eq!(path.exists(), taken_over);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -74,15 +74,15 @@ fn walk(blocks: &mut [[u8; STEP]], pattern: &[u8; STEP]) {
 /// The kernel for what is shorter than a step.
 #[inline]
 fn short(data: &mut [u8], key: [u8; 4]) {
-    let mut pattern = [0; 16];
-    pattern.as_chunks_mut::<4>().0.fill(key);
-    let wide = u128::from_ne_bytes(pattern);
+    let quad = u64::from(u32::from_ne_bytes(key));
+    let pair = quad << 32 | quad;
+    let wide = u128::from(pair) << 64 | u128::from(pair);
     let (words, rest) = data.as_chunks_mut::<16>();
     for word in words {
         *word = (u128::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (octet, key) in rest.iter_mut().zip(pattern) {
-        *octet ^= key;
+    for (i, octet) in rest.iter_mut().enumerate() {
+        *octet ^= key[i & 3];
     }
 }
 
