@@ -5,15 +5,12 @@
 use core::ffi::c_char;
 use core::time::Duration;
 
-use wsabi::{Error, ErrorKind, PeerAddr, Result, ServerId};
+use wsabi::{DEFAULT_GRACE, Error, ErrorKind, PeerAddr, Result, ServerId};
 
 use crate::host::wsabi_loop;
 use crate::options::{client_options, invalid, read_options, server_options, text};
 use crate::status::{WSABI_E_PANIC, boundary, status, wsabi_status};
 use crate::types::{wsabi_client_options, wsabi_conn, wsabi_server, wsabi_server_options};
-
-/// The time a server's connections have to close when none is given.
-const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// The server with this number.
 fn server_id(server: wsabi_server) -> Result<ServerId> {

@@ -2,11 +2,10 @@
 //! Sends every message back. PORT 0 picks one. SIGINT and SIGTERM end it.
 
 use std::error::Error;
-use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsabi::{Conn, Handler, Loop, Message, Sent, ServerOptions};
+use wsabi::{Conn, DEFAULT_GRACE, Handler, Loop, Message, Sent, ServerOptions};
 
 struct Echo;
 
@@ -59,7 +58,7 @@ fn serve(options: &ServerOptions) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            let _ = handle.stop_server(server, Duration::from_secs(10));
+            let _ = handle.stop_server(server, DEFAULT_GRACE);
         }
     });
     event_loop.run(&mut Echo)?; // until the server has stopped
