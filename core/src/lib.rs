@@ -105,7 +105,8 @@ pub use crate::net::writing::Sent;
 pub use crate::protocol::close_code::CloseCode;
 pub use crate::protocol::connection::Closed;
 pub use crate::protocol::handshake::client::RequestOptions;
-pub use crate::protocol::handshake::server::{Accept, Response, ServerPolicy, SubprotocolChoice};
+pub use crate::protocol::handshake::response::Response;
+pub use crate::protocol::handshake::server::{Accept, ServerPolicy, SubprotocolChoice};
 pub use crate::protocol::head::{Request, ResponseHead};
 
 /// The version of this crate, such as `0.1.0`.

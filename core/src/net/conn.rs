@@ -18,7 +18,8 @@ use crate::net::slot::{Opening, Pending, Stage};
 use crate::net::socket::PeerAddr;
 use crate::net::writing::Sent;
 use crate::protocol::connection::Phase;
-use crate::protocol::handshake::server::{Accept, Response};
+use crate::protocol::handshake::response::Response;
+use crate::protocol::handshake::server::Accept;
 
 /// The time a server's connections have to close when none is given.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);

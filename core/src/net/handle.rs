@@ -13,7 +13,8 @@ use crate::net::number::ConnId;
 use crate::net::number::ServerId;
 use crate::net::poller::Waker;
 use crate::net::socket::fork_count;
-use crate::protocol::handshake::server::{Accept, Response};
+use crate::protocol::handshake::response::Response;
+use crate::protocol::handshake::server::Accept;
 use crate::protocol::send::check_close;
 use crate::protocol::utf8::check;
 

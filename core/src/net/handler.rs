@@ -10,7 +10,8 @@ use crate::net::listener::Stopped;
 use crate::net::number::ServerId;
 use crate::net::socket::PeerAddr;
 use crate::protocol::connection::Closed;
-use crate::protocol::handshake::server::{Accept, Response};
+use crate::protocol::handshake::response::Response;
+use crate::protocol::handshake::server::Accept;
 use crate::protocol::head::{Headers, Request, ResponseHead};
 
 /// How a request for a WebSocket is answered.

@@ -13,7 +13,8 @@ use crate::net::serving::announce_stopped;
 use crate::net::slot::{Established, Opening, Stage};
 use crate::net::socket::Socket;
 use crate::protocol::connection::{Closed, Connection, Due};
-use crate::protocol::handshake::server::{Refusal, Response};
+use crate::protocol::handshake::response::Response;
+use crate::protocol::handshake::server::Refusal;
 use crate::protocol::receive::Receive;
 
 impl Context {

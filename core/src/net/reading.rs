@@ -21,7 +21,8 @@ use crate::net::poller::{Interest, Ready};
 use crate::net::slot::{Opening, Stage};
 use crate::protocol::connection::Phase;
 use crate::protocol::handshake::client::{request, unreadable};
-use crate::protocol::handshake::server::{Asked, Refusal, Response, examine};
+use crate::protocol::handshake::response::Response;
+use crate::protocol::handshake::server::{Asked, Refusal, examine};
 use crate::protocol::head::{HeadError, HeadReader, Request, ResponseHead};
 use crate::protocol::receive::Receive;
 

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub(crate) mod key;
+pub mod response;
 pub mod server;
 
 use crate::error::{Error, Result};
