@@ -24,7 +24,7 @@ const FLOORS: &[&str] = &[
     "protocol::frame protocol::message protocol::deflate protocol::extension",
     "protocol::receive protocol::send protocol::handshake",
     "protocol::connection net::transport net::tls net::socket net::poller net::timers \
-     net::address net::random net::number",
+     net::address net::random net::number net::resolver",
     "net::slot net::handler net::listener net::connector net::output net::context net::conn \
      net::writing net::lifecycle net::dialing net::serving",
     "net::loop net::handle net::reading",

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::address::{Host, Resolver, Target};
+use crate::net::address::{Host, Target};
 use crate::net::number::ConnId;
 use crate::net::poller::Waker;
+use crate::net::resolver::Resolver;
 use crate::protocol::handshake::client::RequestOptions;
 
 /// What a client is made of, besides the URL.

@@ -17,7 +17,7 @@ use crate::net::number::ConnId;
 use crate::net::poller::{Poller, Ready};
 use crate::net::serving::listener_of;
 use crate::net::slot::{Slot, Stage};
-use crate::protocol::connection::Phase;
+use crate::protocol::connection::{Closed, Phase};
 use crate::protocol::head::{Request, ResponseHead};
 use crate::time::{Time, earliest};
 
@@ -411,7 +411,10 @@ fn tell_one<H: Handler>(context: &mut Context, notice: Notice, handler: &mut H) 
                 return;
             }
             // While it is told the slot stays taken, so that the number is not stale yet.
-            let stage = std::mem::replace(&mut slot.stage, Stage::Ended(Box::new(ended())));
+            let stage = std::mem::replace(
+                &mut slot.stage,
+                Stage::Ended(Box::new(Closed::abnormal(Error::closed()))),
+            );
             if let Stage::Ended(closed) = stage {
                 handler.on_close(&mut context.conn(id), &closed);
             }
@@ -434,26 +437,18 @@ fn tell_one<H: Handler>(context: &mut Context, notice: Notice, handler: &mut H) 
     }
 }
 
-fn ended() -> crate::protocol::connection::Closed {
-    crate::protocol::connection::Closed::abnormal(Error::closed())
-}
-
 fn tell_open<H: Handler>(context: &mut Context, id: ConnId, head: &[u8], handler: &mut H) {
     let Some(slot) = context.slots.get(id) else {
         return;
     };
-    if !matches!(slot.stage, Stage::Open(_)) {
-        // Ended before it was announced; `on_close` comes without `on_open` then, which is no
-        // surprise to a client and is kept from a server by announcing first.
-        if slot.server.is_none() {
-            return;
-        }
+    let at_server = slot.server.is_some();
+    if !at_server && !matches!(slot.stage, Stage::Open(_)) {
+        // A client whose connection has ended meanwhile hears of the end only; a server hears of
+        // both, because it is promised no end without a beginning.
+        return;
     }
     slot.flags.announced = true;
-    let (at_server, max_headers) = (
-        slot.server.is_some(),
-        slot.config.max_handshake_headers as usize,
-    );
+    let max_headers = slot.config.max_handshake_headers as usize;
     if at_server {
         if let Ok(request) = Request::parse(head, max_headers) {
             handler.on_open(&mut context.conn(id), Handshake::Request(&request));

@@ -18,6 +18,7 @@ pub(crate) mod output;
 pub(crate) mod poller;
 pub(crate) mod random;
 mod reading;
+pub(crate) mod resolver;
 mod serving;
 pub mod slot;
 pub mod socket;

@@ -112,12 +112,10 @@ impl Context {
         };
         let encoded = encode(established.connection.send(), &mut tools);
         let queued = output.len();
-        if !slot.flags.dirty {
-            slot.flags.dirty = true;
-            self.dirty.push(id);
-        }
+        let is_much = queued >= EARLY_WRITE || queued as u64 > slot.config.high_water_bytes;
+        self.mark_dirty(id);
         encoded?;
-        Ok(queued >= EARLY_WRITE || queued as u64 > slot.config.high_water_bytes)
+        Ok(is_much)
     }
 
     /// Sends a message.
