@@ -111,6 +111,8 @@ pub struct Context {
     pub(crate) now: Time,
     /// Whether a dispatch is under way.
     pub(crate) dispatching: bool,
+    /// Callbacks left in this dispatch.
+    pub(crate) budget: u32,
     /// Whether sends outside a dispatch wait for a flush.
     pub(crate) deferring: bool,
     /// Whether the loop is being freed, so that nothing new may begin.
@@ -140,6 +142,7 @@ impl Context {
             unread: VecDeque::new(),
             now,
             dispatching: false,
+            budget: 0,
             deferring: false,
             ending: false,
             stats: Stats::default(),
@@ -169,6 +172,12 @@ impl Context {
         } else {
             Err(forked())
         }
+    }
+
+    /// Ends the dispatch that is under way after the callback that is being made. What it leaves is
+    /// done by the next one; nothing is lost. For hosts whose callbacks can ask to be left.
+    pub const fn yield_dispatch(&mut self) {
+        self.budget = 0;
     }
 
     /// Reads the clock for a command outside a dispatch; inside, the dispatch's time counts.

@@ -14,7 +14,7 @@ use crate::net::context::{Context, LogLevel, LogSink, Notice};
 use crate::net::handle::{Command, Handle, Inbox};
 use crate::net::handler::{Handler, Handshake};
 use crate::net::number::ConnId;
-use crate::net::poller::{Poller, Ready};
+use crate::net::poller::{Interest, Poller, Ready};
 use crate::net::serving::listener_of;
 use crate::net::slot::{Slot, Stage};
 use crate::protocol::connection::{Closed, Phase};
@@ -23,6 +23,9 @@ use crate::time::{Time, earliest};
 
 /// Size of the one buffer everything is received into.
 const RECEIVE_BUFFER: usize = 256 << 10;
+
+/// The poller's token of a descriptor that is not the loop's; no connection has it.
+const FOREIGN: u64 = 0;
 
 /// What a loop is made of.
 pub struct LoopOptions {
@@ -57,8 +60,8 @@ pub struct Loop {
     /// How much of `ready` was worked off.
     done: usize,
     max_events: u32,
-    /// Callbacks left in this dispatch.
-    budget: u32,
+    /// Whether `ready` is what a wait has found and no dispatch has seen yet.
+    waited: bool,
 }
 
 impl Deref for Loop {
@@ -105,7 +108,7 @@ impl Loop {
             ready: Vec::new(),
             done: 0,
             max_events: options.max_events,
-            budget: 0,
+            waited: false,
         })
     }
 
@@ -155,11 +158,59 @@ impl Loop {
     /// As [`dispatch`](Self::dispatch).
     pub fn run(&mut self, handler: &mut impl Handler) -> Result<()> {
         while !self.inbox.take_stop() {
-            if self.context.is_idle() && self.inbox.is_empty() {
+            if self.is_done() {
                 return Ok(());
             }
             self.turn(None, handler)?;
         }
+        Ok(())
+    }
+
+    /// Whether nothing is left that could call back: no server, no connection, no call.
+    pub fn is_done(&self) -> bool {
+        self.context.is_idle() && self.inbox.is_empty()
+    }
+
+    /// Waits as [`poll`](Self::poll) does, but leaves the work to the next
+    /// [`dispatch`](Self::dispatch), and tells whether there is any. For hosts that let go of a lock
+    /// while they wait.
+    ///
+    /// # Errors
+    /// As [`dispatch`](Self::dispatch).
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        self.context.check_fork()?;
+        if self.has_more() || self.waited {
+            return Ok(true);
+        }
+        self.done = 0;
+        self.waited = self
+            .context
+            .poller
+            .wait(timeout, &mut self.ready)
+            .map_err(|error| Error::from_io(ErrorKind::Io, "waiting failed", &error))?;
+        Ok(self.waited)
+    }
+
+    /// Lets a descriptor of the application end waits and make the loop's fd readable while it is
+    /// readable itself. The application reads it until nothing is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the poller refuses it, [`ErrorKind::Forked`].
+    pub fn watch(&mut self, fd: RawFd) -> Result<()> {
+        self.context.check_fork()?;
+        self.context
+            .poller
+            .add(fd, FOREIGN, Interest::READ)
+            .map_err(|error| Error::from_io(ErrorKind::Io, "cannot watch", &error))
+    }
+
+    /// Takes back [`watch`](Self::watch).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`].
+    pub fn unwatch(&mut self, fd: RawFd) -> Result<()> {
+        self.context.check_fork()?;
+        self.context.poller.remove(fd);
         Ok(())
     }
 
@@ -192,7 +243,7 @@ impl Loop {
                     );
                 }
             }
-            self.budget = u32::MAX;
+            self.context.budget = u32::MAX;
             self.tell(handler);
         }
         self.context.dispatching = false;
@@ -206,8 +257,8 @@ impl Loop {
                 "an earlier dispatch of this loop panicked; it cannot go on",
             ));
         }
-        let is_fresh = self.done >= self.ready.len();
-        if is_fresh {
+        let is_fresh = self.waited || self.done >= self.ready.len();
+        if is_fresh && !self.waited {
             self.done = 0;
             let timeout = if self.has_more() {
                 Some(Duration::ZERO)
@@ -219,9 +270,10 @@ impl Loop {
                 .wait(timeout, &mut self.ready)
                 .map_err(|error| Error::from_io(ErrorKind::Io, "waiting failed", &error))?;
         }
+        self.waited = false;
         self.context.dispatching = true;
         self.context.now = Poller::now();
-        self.budget = self.max_events;
+        self.context.budget = self.max_events;
         self.run_commands();
         self.context.take_resolutions();
         self.tell(handler);
@@ -250,15 +302,6 @@ impl Loop {
         (&mut self.context, &mut self.buffer)
     }
 
-    pub(crate) fn context_and_budget(&mut self) -> (&mut Context, &mut u32) {
-        (&mut self.context, &mut self.budget)
-    }
-
-    /// Counts a callback.
-    pub(crate) fn spend(&mut self) {
-        self.budget = self.budget.saturating_sub(1);
-    }
-
     /// Whether there is work that the kernel does not know of.
     fn has_more(&self) -> bool {
         self.done < self.ready.len()
@@ -268,7 +311,7 @@ impl Loop {
 
     fn go_through_ready<H: Handler>(&mut self, handler: &mut H) {
         while let Some(&ready) = self.ready.get(self.done) {
-            if self.budget == 0 {
+            if self.context.budget == 0 {
                 return;
             }
             self.done += 1;
@@ -282,7 +325,8 @@ impl Loop {
             return self.context.accept_from(server, number);
         }
         let Some(id) = ConnId::from_u64(ready.token) else {
-            return;
+            // A watched descriptor, which its owner reads.
+            return self.context.poller.blocked(ready.token, Interest::READ);
         };
         let Some(slot) = self.context.slots.get(id) else {
             return;
@@ -301,7 +345,7 @@ impl Loop {
     /// Goes on with connections whose bytes were read before.
     fn go_on_with_unread<H: Handler>(&mut self, handler: &mut H) {
         for _ in 0..self.context.unread.len() {
-            if self.budget == 0 {
+            if self.context.budget == 0 {
                 return;
             }
             let Some(id) = self.context.unread.pop_front() else {
@@ -343,11 +387,11 @@ impl Loop {
 
     /// Tells the application what is on the list of notices.
     pub(crate) fn tell<H: Handler>(&mut self, handler: &mut H) {
-        while self.budget > 0 {
+        while self.context.budget > 0 {
             let Some(notice) = self.context.notices.pop_front() else {
                 return;
             };
-            self.budget -= 1;
+            self.context.budget -= 1;
             tell_one(&mut self.context, notice, handler);
         }
     }

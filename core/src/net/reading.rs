@@ -333,7 +333,7 @@ impl Loop {
         }
         context.update_interest(id);
         context.arm(id);
-        self.spend();
+        self.budget = self.budget.saturating_sub(1);
         let context: &mut Context = self;
         let answered = if is_upgrade {
             match handler.on_upgrade(&mut context.conn(id), &request) {
@@ -399,7 +399,7 @@ impl Loop {
 
 /// Hands out the events in `input`, and keeps what is not to be looked at yet.
 fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler: &mut H) {
-    let (context, budget) = this.context_and_budget();
+    let (context, _) = this.parts();
     let role = context.role_of(id);
     let slot = context.slots.at(id.index());
     let config = Arc::clone(&slot.config);
@@ -415,7 +415,6 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
             &config,
             &mut receive,
             &mut input,
-            budget,
             &mut parsing,
             handler,
         )
@@ -468,12 +467,11 @@ fn hand_out<H: Handler>(
     config: &Config,
     receive: &mut Receive,
     input: &mut &mut [u8],
-    budget: &mut u32,
     parsing: &mut bool,
     handler: &mut H,
 ) -> Result<()> {
     loop {
-        if *budget == 0 {
+        if context.budget == 0 {
             return Ok(());
         }
         *parsing = true;
@@ -482,12 +480,12 @@ fn hand_out<H: Handler>(
         match event {
             None => return Ok(()),
             Some(Event::Message(message)) => {
-                *budget -= 1;
+                context.budget -= 1;
                 context.stats.messages_received += 1;
                 handler.on_message(&mut context.conn(id), message);
             }
             Some(event) => {
-                *budget -= 1;
+                context.budget -= 1;
                 context.with_connection(id, |connection, tools| connection.react(&event, tools));
                 match event {
                     Event::Ping(payload) => handler.on_ping(&mut context.conn(id), payload),

@@ -94,12 +94,13 @@ impl Poller {
     ///
     /// Zero does not block, `None` sets no limit.
     /// A timer that fired and a wake-up are consumed and have no entry.
-    /// It may return early with nothing ready, as after a signal.
+    /// It may return early with nothing ready, as after a signal. Tells whether anything of these
+    /// happened.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
         ready: &mut Vec<Ready>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         ready.clear();
         let (events, timeout) = (self.events.as_mut_ptr(), milliseconds(timeout));
         // SAFETY: `events` has room for MAX_EVENTS entries, and nothing else uses it meanwhile.
@@ -114,7 +115,7 @@ impl Poller {
         let Ok(count) = usize::try_from(count) else {
             let error = io::Error::last_os_error();
             let interrupted = error.kind() == io::ErrorKind::Interrupted;
-            return if interrupted { Ok(()) } else { Err(error) };
+            return if interrupted { Ok(false) } else { Err(error) };
         };
         for &event in &self.events[..count] {
             match event.u64 {
@@ -127,7 +128,7 @@ impl Poller {
                 token => ready.push(readiness(token, event.events)),
             }
         }
-        Ok(())
+        Ok(count > 0)
     }
 
     /// Hears that reading or writing met `EAGAIN`: nothing to do, the kernel knows.

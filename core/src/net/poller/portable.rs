@@ -173,12 +173,13 @@ impl Poller {
     ///
     /// Zero does not block, `None` sets no limit.
     /// A timer that fired and a wake-up are consumed and have no entry.
-    /// It may return early with nothing ready, as after a signal.
+    /// It may return early with nothing ready, as after a signal. Tells whether anything of these
+    /// happened.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
         ready: &mut Vec<Ready>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         ready.clear();
         self.forget_blocked();
         let timeout = if self.queue.is_empty() {
@@ -188,7 +189,7 @@ impl Poller {
         };
         if let Err(error) = self.poll.poll(&mut self.events, timeout) {
             let interrupted = error.kind() == io::ErrorKind::Interrupted;
-            return if interrupted { Ok(()) } else { Err(error) };
+            return if interrupted { Ok(false) } else { Err(error) };
         }
         let mut changed = std::mem::take(&mut self.changed);
         for event in self
@@ -206,11 +207,13 @@ impl Poller {
             self.enqueue(fd);
         }
         self.changed = changed;
+        let mut happened = !self.events.is_empty();
         if self.deadline.is_some_and(|at| at <= monotonic()) {
             self.deadline = None;
+            happened = true;
         }
         self.report(ready);
-        Ok(())
+        Ok(happened || !ready.is_empty())
     }
 
     /// Hears that the caller met `EAGAIN` in these directions: they are not ready until mio says so again.

@@ -1,0 +1,3 @@
+//! Nothing yet.
+//!
+//! Does not know: anything.
