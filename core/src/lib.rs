@@ -96,7 +96,7 @@ pub use crate::net::conn::{Conn, DEFAULT_GRACE, State};
 pub use crate::net::connector::ClientOptions;
 pub use crate::net::context::{Context, LogLevel, LogSink, Stats};
 pub use crate::net::handle::Handle;
-pub use crate::net::handler::{Answer, Handler, Handshake};
+pub use crate::net::handler::{Answer, Handler, Handshake, Reply};
 pub use crate::net::listener::{ListenOn, ServerOptions, Stopped};
 pub use crate::net::r#loop::{Loop, LoopOptions};
 pub use crate::net::number::{ConnId, ServerId};

@@ -1,3 +1,54 @@
-//! Nothing yet.
+//! The native part of the Python package: `wsabi._wsabi`.
 //!
-//! Does not know: anything.
+//! The public names are in `python/wsabi`, which documents them; here is what carries them out, on
+//! the core's loop, with no thread between a socket and a callback.
+//!
+//! Does not know: the protocol's internals, or any other language.
+
+mod client;
+mod driver;
+mod errors;
+mod guard;
+mod handlers;
+mod host;
+mod r#loop;
+mod options;
+mod request;
+mod server;
+mod signals;
+mod table;
+mod text;
+mod websocket;
+
+/// The module. It relies on the interpreter's lock: an interpreter that can do without turns it on.
+#[pyo3::pymodule(gil_used = true)]
+mod _wsabi {
+    use pyo3::prelude::*;
+    use pyo3::types::PyBytes;
+    use wsabi::ErrorKind;
+    use wsabi::protocol::connection::KEEPALIVE_PAYLOAD;
+
+    #[pymodule_export]
+    use crate::client::connect;
+    #[pymodule_export]
+    use crate::host::Loop;
+    #[pymodule_export]
+    use crate::request::{answer, check_response};
+    #[pymodule_export]
+    use crate::server::{ServerBase, serve};
+    #[pymodule_export]
+    use crate::websocket::WebSocketBase;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        module.add("__version__", wsabi::VERSION)?;
+        module.add("KEEPALIVE_PAYLOAD", PyBytes::new(py, KEEPALIVE_PAYLOAD))?;
+        module.add("DEFAULTS", crate::options::defaults(py)?)?;
+        let kinds: Vec<_> = ErrorKind::ALL
+            .iter()
+            .map(|&kind| (kind.symbol().trim_start_matches("WSABI_E_"), kind as i32))
+            .collect();
+        module.add("ERROR_KINDS", kinds)
+    }
+}

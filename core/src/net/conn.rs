@@ -86,7 +86,20 @@ impl Context {
     pub fn stop_server(&mut self, server: ServerId, grace: Duration) -> Result<()> {
         self.check_fork()?;
         self.refresh_now();
-        self.begin_stop(server, self.now.after(grace))?;
+        self.begin_stop(server, Some(self.now.after(grace)))?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Lets a server accept no more, while its connections go on for as long as they want; requests
+    /// that wait are refused with 503. `on_stopped` is its last callback, once nothing belongs to it.
+    ///
+    /// # Errors
+    /// As [`stop_server`](Self::stop_server), which may follow.
+    pub fn close_server(&mut self, server: ServerId) -> Result<()> {
+        self.check_fork()?;
+        self.refresh_now();
+        self.begin_stop(server, None)?;
         self.settle();
         Ok(())
     }

@@ -65,6 +65,17 @@ impl<'a> Handshake<'a> {
     }
 }
 
+/// What wsabi is about to send by itself, because of what a peer has sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply<'a> {
+    /// The pong that answers a ping.
+    Pong,
+    /// The Close frame that answers the peer's.
+    Close,
+    /// The Close frame that fails the connection, for this error.
+    Fail(&'a Error),
+}
+
 /// What an application does with what it is told. Every method has a default that does nothing
 /// remarkable.
 ///
@@ -104,6 +115,21 @@ pub trait Handler {
     /// A pong has arrived; keepalive's own have the payload
     /// [`KEEPALIVE_PAYLOAD`](crate::protocol::connection::KEEPALIVE_PAYLOAD).
     fn on_pong(&mut self, conn: &mut Conn<'_>, payload: &[u8]) {}
+
+    /// wsabi is about to answer what the peer has sent, after everything that came before it was
+    /// given; what is sent in here goes out before the answer. Tells whether wsabi shall answer,
+    /// which only a pong can be spared. For hosts that gather messages and hand them over together.
+    /// The default lets it answer.
+    fn on_reply(&mut self, conn: &mut Conn<'_>, reply: Reply<'_>) -> bool {
+        true
+    }
+
+    /// All that this dispatch has to give was given, and what was sent is written next. For hosts
+    /// that gather messages and hand them over together.
+    fn on_given(&mut self, context: &mut Context) {}
+
+    /// The kernel has taken something of a backlog; [`Conn::buffered`] tells what is left.
+    fn on_written(&mut self, conn: &mut Conn<'_>) {}
 
     /// A connection has ended: the last call with it. Comes once for everything that was opened,
     /// and once for every [`connect`](Context::connect), opened or not.

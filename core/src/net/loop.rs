@@ -62,6 +62,8 @@ pub struct Loop {
     max_events: u32,
     /// Whether `ready` is what a wait has found and no dispatch has seen yet.
     waited: bool,
+    /// Whether a watched descriptor was readable.
+    watched: bool,
 }
 
 impl Deref for Loop {
@@ -109,6 +111,7 @@ impl Loop {
             done: 0,
             max_events: options.max_events,
             waited: false,
+            watched: false,
         })
     }
 
@@ -204,6 +207,11 @@ impl Loop {
             .map_err(|error| Error::from_io(ErrorKind::Io, "cannot watch", &error))
     }
 
+    /// Whether a watched descriptor was readable in a dispatch since this was last asked.
+    pub const fn take_watched(&mut self) -> bool {
+        std::mem::replace(&mut self.watched, false)
+    }
+
     /// Takes back [`watch`](Self::watch).
     ///
     /// # Errors
@@ -287,6 +295,8 @@ impl Loop {
         }
         self.run_timers();
         self.tell(handler);
+        handler.on_given(&mut self.context);
+        self.tell(handler);
         self.context.flush_dirty();
         self.tell(handler);
         self.context.flush_dirty();
@@ -326,6 +336,7 @@ impl Loop {
         }
         let Some(id) = ConnId::from_u64(ready.token) else {
             // A watched descriptor, which its owner reads.
+            self.watched = true;
             return self.context.poller.blocked(ready.token, Interest::READ);
         };
         let Some(slot) = self.context.slots.get(id) else {
@@ -336,6 +347,7 @@ impl Loop {
         }
         if ready.writable && slot.flags.blocked {
             self.context.flush(id);
+            handler.on_written(&mut self.context.conn(id));
         }
         if ready.readable || ready.hangup {
             self.on_readable(id, ready.hangup, handler);

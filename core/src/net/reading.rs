@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Role};
 use crate::net::context::Context;
-use crate::net::handler::{Answer, Handler};
+use crate::net::handler::{Answer, Handler, Reply};
 use crate::net::r#loop::Loop;
 use crate::net::number::ConnId;
 use crate::net::poller::{Interest, Ready};
@@ -88,7 +88,7 @@ impl Loop {
         let (read, direct) = match established.receive.vacancy() {
             Ok(Some((room, max))) => (socket.recv_into(room, max), true),
             Ok(None) => (socket.recv(buffer), false),
-            Err(error) => return context.fail(id, error),
+            Err(error) => return fail(context, id, error, handler),
         };
         let count = match read {
             Ok(Some(0)) => {
@@ -121,7 +121,7 @@ impl Loop {
             drain(self, id, &mut bytes[..count], handler);
             self.buffer = bytes;
         } else if let Err(error) = established.receive.filled(count) {
-            context.fail(id, error);
+            fail(context, id, error, handler);
         } else {
             drain(self, id, &mut [], handler);
         }
@@ -450,9 +450,15 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
         _ => receive.stop(&mut context.buffers),
     }
     if let Err(error) = result {
-        context.fail(id, error);
+        fail(context, id, error, handler);
     }
     context.flush_if_large(id);
+}
+
+/// Fails a connection for what its peer has sent.
+fn fail<H: Handler>(context: &mut Context, id: ConnId, error: Error, handler: &mut H) {
+    handler.on_reply(&mut context.conn(id), Reply::Fail(&error));
+    context.fail(id, error);
 }
 
 /// Calls the application for each event, while it wants them.
@@ -486,7 +492,18 @@ fn hand_out<H: Handler>(
             }
             Some(event) => {
                 context.budget -= 1;
-                context.with_connection(id, |connection, tools| connection.react(&event, tools));
+                let answer = match event {
+                    Event::Ping(_) => handler.on_reply(&mut context.conn(id), Reply::Pong),
+                    Event::Close(_) => {
+                        handler.on_reply(&mut context.conn(id), Reply::Close);
+                        true
+                    }
+                    Event::Pong(_) | Event::Message(_) => false,
+                };
+                if answer {
+                    context
+                        .with_connection(id, |connection, tools| connection.react(&event, tools));
+                }
                 match event {
                     Event::Ping(payload) => handler.on_ping(&mut context.conn(id), payload),
                     Event::Pong(payload) => handler.on_pong(&mut context.conn(id), payload),

@@ -16,6 +16,9 @@ use crate::net::socket::Socket;
 use crate::protocol::handshake::server::Refusal;
 use crate::time::Time;
 
+/// The deadline of a stop that has none, or whose deadline has done its work.
+const NEVER: Time = Time::from_millis(u64::MAX);
+
 impl Context {
     pub(crate) fn accept_from(&mut self, id: ServerId, number: usize) {
         for _ in 0..ACCEPT_BATCH {
@@ -122,18 +125,19 @@ impl Context {
         Ok(())
     }
 
-    /// Begins to stop a server.
-    pub(crate) fn begin_stop(&mut self, id: ServerId, deadline: Time) -> Result<()> {
+    /// Begins to stop a server; without a deadline its connections are left alone.
+    pub(crate) fn begin_stop(&mut self, id: ServerId, deadline: Option<Time>) -> Result<()> {
         let Some(server) = self.servers.get(id) else {
             return Err(server_closed());
         };
-        if server.stop_deadline.is_some() {
+        let is_closed = server.stop_deadline == Some(NEVER);
+        if server.stop_deadline.is_some() && !(is_closed && deadline.is_some()) {
             return Err(Error::new(
                 ErrorKind::State,
                 "the server is stopping already",
             ));
         }
-        server.stop_deadline = Some(deadline);
+        server.stop_deadline = Some(deadline.unwrap_or(NEVER));
         for socket in &server.sockets {
             self.poller.remove(socket.fd());
         }
@@ -142,6 +146,7 @@ impl Context {
         for conn in self.connections_of(id) {
             match self.slots.at(conn.index()).stage {
                 Stage::Opening(_) => self.refuse(conn, Refusal::stopping()),
+                Stage::Open(_) if deadline.is_none() => {}
                 Stage::Open(_) => {
                     self.with_connection(conn, |connection, tools| {
                         // One that is closing already goes on with that.
@@ -182,7 +187,7 @@ impl Context {
             }
             if let Some(server) = self.servers.get(id) {
                 // The rest is told by notices; the deadline has done its work.
-                server.stop_deadline = Some(Time::from_millis(u64::MAX));
+                server.stop_deadline = Some(NEVER);
             }
         }
     }

@@ -1,0 +1,709 @@
+//! A connection as Python holds it: its number, its callbacks, and what is left of it in the end.
+//!
+//! Does not know: how it comes to life, or when its callbacks are called.
+
+use core::cell::{Cell, RefCell};
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use wsabi::{ConnId, Error, ErrorKind, Handshake, MessageType, PeerAddr, Result, Sent, State};
+
+use crate::errors::{Name, OrRaise, raise, wrong_type};
+use crate::guard::Guarded;
+use crate::handlers::{Handlers, On, checked, method_of_class};
+use crate::host::{Loop, wrong_thread};
+use crate::server::ServerBase;
+use crate::text::{Payload, address, header_pairs};
+
+static STATE: Name = Name::new("wsabi._types", "State");
+static SERVER_RESPONSE: Name = Name::new("wsabi._types", "ServerResponse");
+static METHOD: Name = Name::new("types", "MethodType");
+static HEADERS: Name = Name::new("wsabi._types", "Headers");
+
+/// The native part of `WebSocket`.
+#[pyclass(frozen, subclass, weakref, module = "wsabi._wsabi")]
+pub(crate) struct WebSocketBase(Guarded<Inner>);
+
+#[derive(Default)]
+pub(crate) struct Inner {
+    /// The number it has, or had.
+    id: Cell<Option<ConnId>>,
+    host: RefCell<Option<Py<Loop>>>,
+    handlers: RefCell<Option<Py<Handlers>>>,
+    server: RefCell<Option<Py<ServerBase>>>,
+    /// Set by the last callback.
+    closed: Cell<bool>,
+    pub(crate) opened: Cell<bool>,
+    rest: RefCell<Rest>,
+}
+
+/// What few look at.
+#[derive(Default)]
+struct Rest {
+    url: Option<Py<PyAny>>,
+    /// Until `on_open` has returned.
+    request: Option<Py<PyAny>>,
+    response: Option<Py<PyAny>>,
+    subprotocol: Option<Box<str>>,
+    remote: Option<Py<PyAny>>,
+    local: Option<Py<PyAny>>,
+    code: Option<u16>,
+    reason: Option<Box<str>>,
+    error: Option<Py<PyAny>>,
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the connection is closed")
+}
+
+impl WebSocketBase {
+    #[inline]
+    pub(crate) const fn inner<'py>(&'py self, py: Python<'py>) -> &'py Inner {
+        self.0.get(py)
+    }
+
+    #[inline]
+    pub(crate) fn callback(&self, py: Python<'_>, on: On) -> Option<Py<PyAny>> {
+        let handlers = self.inner(py).handlers.borrow();
+        let callback = handlers.as_ref()?.get().of(on)?;
+        Some(callback.clone_ref(py))
+    }
+
+    /// Whether it belongs to a loop, or did.
+    pub(crate) fn is_used(&self, py: Python<'_>) -> bool {
+        self.inner(py).host.borrow().is_some()
+    }
+
+    /// Gives it a loop, and those callbacks that its owner has not assigned.
+    pub(crate) fn attach(
+        &self,
+        host: &Bound<'_, Loop>,
+        server: Option<&Bound<'_, ServerBase>>,
+        handlers: &Bound<'_, Handlers>,
+    ) -> PyResult<()> {
+        let py = host.py();
+        let inner = self.inner(py);
+        let assigned = inner.handlers.borrow().as_ref().map(|h| h.clone_ref(py));
+        let handlers = match assigned {
+            None => handlers.clone().unbind(),
+            Some(assigned) => Handlers::gather(py, |on| {
+                let own = assigned.get().of(on).or_else(|| handlers.get().of(on));
+                Ok(own.map(|callback| callback.clone_ref(py)))
+            })?,
+        };
+        inner.host.replace(Some(host.clone().unbind()));
+        inner.server.replace(server.map(|s| s.clone().unbind()));
+        let before = inner.handlers.replace(Some(handlers));
+        drop(before);
+        Ok(())
+    }
+
+    /// Takes back [`attach`](Self::attach).
+    pub(crate) fn detach(&self, py: Python<'_>) {
+        let inner = self.inner(py);
+        let before = (
+            inner.host.take(),
+            inner.server.take(),
+            inner.handlers.take(),
+        );
+        drop(before);
+    }
+
+    /// Notes its number.
+    pub(crate) fn begin(&self, py: Python<'_>, id: ConnId, url: Option<&Bound<'_, PyAny>>) {
+        let inner = self.inner(py);
+        inner.id.set(Some(id));
+        inner.rest.borrow_mut().url = url.map(|url| url.clone().unbind());
+    }
+
+    pub(crate) fn set_request(&self, py: Python<'_>, request: Option<Py<PyAny>>) {
+        let before = {
+            let mut rest = self.inner(py).rest.borrow_mut();
+            let response = rest.response.take();
+            (std::mem::replace(&mut rest.request, request), response)
+        };
+        drop(before);
+    }
+
+    /// Notes how it has ended; the callbacks are still there.
+    pub(crate) fn end(
+        &self,
+        py: Python<'_>,
+        closed: &wsabi::Closed,
+        subprotocol: Option<&str>,
+        error: Option<Py<PyAny>>,
+    ) {
+        let inner = self.inner(py);
+        inner.closed.set(true);
+        let mut rest = inner.rest.borrow_mut();
+        rest.subprotocol = subprotocol.map(Box::from);
+        rest.code = Some(closed.code.as_u16());
+        rest.reason = Some(closed.reason.clone());
+        rest.error = error;
+    }
+
+    /// Lets go of the callbacks after the last one, and with them of what they refer to.
+    pub(crate) fn release(&self, py: Python<'_>) {
+        let before = self.inner(py).handlers.take();
+        drop(before);
+    }
+
+    /// Whether it came to that server and has not ended.
+    pub(crate) fn is_of(&self, server: &Bound<'_, ServerBase>) -> bool {
+        let inner = self.inner(server.py());
+        let own = inner.server.borrow();
+        own.as_ref().is_some_and(|own| own.is(server)) && !inner.closed.get()
+    }
+
+    pub(crate) fn url(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let rest = self.inner(py).rest.borrow();
+        rest.url.as_ref().map(|url| url.clone_ref(py))
+    }
+
+    /// Carries out a command here or, from another thread, by the loop's handle.
+    #[inline]
+    fn send_or_post(
+        &self,
+        py: Python<'_>,
+        here: impl FnOnce(&mut wsabi::Conn<'_>) -> Result<Sent>,
+        there: impl FnOnce(&wsabi::Handle, ConnId) -> Result<()>,
+    ) -> PyResult<bool> {
+        let inner = self.inner(py);
+        let host = inner.host.borrow();
+        let (Some(host), Some(id), false) = (&*host, inner.id.get(), inner.closed.get()) else {
+            return Err(raise(py, &closed()));
+        };
+        let host = host.get();
+        if !host.inner(py).is_home() {
+            return there(host.handle(), id).map(|()| true).or_raise(py);
+        }
+        match host
+            .inner(py)
+            .command(|context| here(&mut context.conn(id)))
+        {
+            Ok(sent) => {
+                host.inner(py).schedule_flush(py)?;
+                Ok(sent == Sent::Ok)
+            }
+            Err(error) => Err(raise(py, &error)),
+        }
+    }
+
+    /// As [`send_or_post`](Self::send_or_post), for what is no error at the end.
+    fn end_or_post(
+        &self,
+        py: Python<'_>,
+        here: impl FnOnce(&mut wsabi::Conn<'_>) -> Result<()>,
+        there: impl FnOnce(&wsabi::Handle, ConnId) -> Result<()>,
+    ) -> PyResult<()> {
+        let inner = self.inner(py);
+        let host = inner.host.borrow();
+        let (Some(host), Some(id), false) = (&*host, inner.id.get(), inner.closed.get()) else {
+            return Ok(());
+        };
+        let host = host.get();
+        let ended = if host.inner(py).is_home() {
+            let ended = host
+                .inner(py)
+                .command(|context| here(&mut context.conn(id)));
+            host.inner(py).schedule_flush(py)?;
+            ended
+        } else {
+            there(host.handle(), id)
+        };
+        match ended {
+            Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
+            other => other.or_raise(py),
+        }
+    }
+
+    /// Carries out a command that only the loop's thread may give.
+    fn command<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&mut wsabi::Conn<'_>) -> Result<T>,
+    ) -> PyResult<T> {
+        let inner = self.inner(py);
+        let host = inner.host.borrow();
+        let (Some(host), Some(id), false) = (&*host, inner.id.get(), inner.closed.get()) else {
+            return Err(raise(py, &closed()));
+        };
+        let host = host.get().inner(py);
+        let result = host
+            .command(|context| act(&mut context.conn(id)))
+            .or_raise(py)?;
+        host.schedule_flush(py)?;
+        Ok(result)
+    }
+
+    /// Asks the loop, if there is one and this is its thread.
+    fn ask<T>(
+        &self,
+        py: Python<'_>,
+        ask: impl FnOnce(&mut wsabi::Conn<'_>) -> T,
+    ) -> PyResult<Option<T>> {
+        let inner = self.inner(py);
+        let host = inner.host.borrow();
+        let (Some(host), Some(id), false) = (&*host, inner.id.get(), inner.closed.get()) else {
+            return Ok(None);
+        };
+        let host = host.get().inner(py);
+        if !host.is_home() {
+            return Err(raise(py, &wrong_thread()));
+        }
+        if host.is_closed() {
+            return Ok(None);
+        }
+        host.command(|context| Ok(Some(ask(&mut context.conn(id)))))
+            .or_raise(py)
+    }
+
+    fn cached_address<'py>(
+        slf: &Bound<'py, Self>,
+        slot: impl Fn(&mut Rest) -> &mut Option<Py<PyAny>>,
+        ask: impl FnOnce(&mut wsabi::Conn<'_>) -> Option<PeerAddr>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Some(known) = slot(&mut this.inner(py).rest.borrow_mut()) {
+            return Ok(known.bind(py).clone());
+        }
+        let Some(Some(found)) = this.ask(py, ask)? else {
+            return Ok(py.None().into_bound(py));
+        };
+        let made = address(py, Some(&found))?;
+        *slot(&mut this.inner(py).rest.borrow_mut()) = Some(made.clone().unbind());
+        Ok(made)
+    }
+
+    /// The handshake that `on_open` is being called with.
+    fn handshake<T>(
+        &self,
+        py: Python<'_>,
+        read: impl FnOnce(&Bound<'_, Loop>, ConnId, &Handshake<'_>) -> PyResult<T>,
+    ) -> PyResult<Option<T>> {
+        let inner = self.inner(py);
+        let host = inner.host.borrow().as_ref().map(|host| host.clone_ref(py));
+        let (Some(host), Some(id)) = (host, inner.id.get()) else {
+            return Ok(None);
+        };
+        match host.get().inner(py).handshake.get() {
+            Some((of, handshake)) if of == id => {
+                // SAFETY: the pointer is there while the driver's `on_open`, which borrows the
+                // handshake, waits for the callback.
+                read(host.bind(py), id, unsafe { &*handshake }).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+#[pymethods]
+impl WebSocketBase {
+    #[new]
+    #[pyo3(signature = (*args, **kwargs))]
+    fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        // A subclass's `__init__` takes what it likes.
+        let _ = (args, kwargs);
+        Self(Guarded::new(Inner::default()))
+    }
+
+    /// The connection's number in its loop, the same in every language; 0 before it has one.
+    #[getter]
+    fn id(&self, py: Python<'_>) -> u64 {
+        self.inner(py).id.get().map_or(0, ConnId::as_u64)
+    }
+
+    /// The loop that drives it; ``None`` before it has one.
+    #[getter]
+    #[pyo3(name = "loop")]
+    fn host(&self, py: Python<'_>) -> Option<Py<Loop>> {
+        let host = self.inner(py).host.borrow();
+        host.as_ref().map(|host| host.clone_ref(py))
+    }
+
+    /// The server it came to; ``None`` at a client.
+    #[getter]
+    fn server(&self, py: Python<'_>) -> Option<Py<ServerBase>> {
+        let server = self.inner(py).server.borrow();
+        server.as_ref().map(|server| server.clone_ref(py))
+    }
+
+    /// The URL that was given to :func:`connect`; ``None`` at a server.
+    #[getter]
+    #[pyo3(name = "url")]
+    fn get_url(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.url(py)
+    }
+
+    /// How far the connection has come. On the loop's thread.
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let state = self.ask(py, |conn| conn.state())?;
+        STATE.get(py)?.call1((match state {
+            Some(State::Connecting) => 0,
+            Some(State::Open) => 1,
+            Some(State::Closing) => 2,
+            Some(State::Closed) | None => 3,
+        },))
+    }
+
+    /// Bytes that wait to be written. On the loop's thread.
+    #[getter]
+    fn buffered_amount(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.ask(py, |conn| conn.buffered())?.unwrap_or(0))
+    }
+
+    /// The subprotocol in use; ``None`` if there is none. On the loop's thread.
+    #[getter]
+    fn subprotocol(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        if let Some(known) = self.inner(py).rest.borrow().subprotocol.as_deref() {
+            return Ok(Some(known.to_owned()));
+        }
+        Ok(self
+            .ask(py, |conn| conn.subprotocol().map(str::to_owned))?
+            .flatten())
+    }
+
+    /// The peer's address: ``(host, port)``, the path of a unix socket (often empty), or ``None``
+    /// if it is not known: not yet, or the transport was gone when it was first asked for. On the
+    /// loop's thread.
+    #[getter]
+    fn remote_address<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::cached_address(slf, |rest| &mut rest.remote, |conn| conn.peer_addr())
+    }
+
+    /// Our own address, as :attr:`remote_address`.
+    #[getter]
+    fn local_address<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::cached_address(slf, |rest| &mut rest.local, |conn| conn.local_addr())
+    }
+
+    /// At a server, until ``on_open`` has returned: what the client asked for. The same object as
+    /// in ``on_upgrade``.
+    #[getter]
+    fn request<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(request) = &self.inner(py).rest.borrow().request {
+            return Ok(Some(request.bind(py).clone()));
+        }
+        let made = self.handshake(py, |host, id, handshake| match handshake.request() {
+            Some(request) => {
+                let peer = self.ask(py, |conn| conn.peer_addr())?.flatten();
+                crate::request::make(host, id, request, peer.as_ref()).map(Some)
+            }
+            None => Ok(None),
+        })?;
+        let Some(request) = made.flatten() else {
+            return Ok(None);
+        };
+        self.inner(py).rest.borrow_mut().request = Some(request.clone_ref(py));
+        Ok(Some(request.into_bound(py)))
+    }
+
+    /// At a client, until ``on_open`` has returned: what the server answered.
+    #[getter]
+    fn response<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(response) = &self.inner(py).rest.borrow().response {
+            return Ok(Some(response.bind(py).clone()));
+        }
+        let made = self.handshake(py, |_, _, handshake| match handshake {
+            Handshake::Response(response) => {
+                let headers = HEADERS
+                    .get(py)?
+                    .call1((header_pairs(py, &response.headers)?,))?;
+                SERVER_RESPONSE
+                    .get(py)?
+                    .call1((response.status, response.reason, headers))
+                    .map(|made| Some(made.unbind()))
+            }
+            Handshake::Request(_) => Ok(None),
+        })?;
+        let Some(response) = made.flatten() else {
+            return Ok(None);
+        };
+        self.inner(py).rest.borrow_mut().response = Some(response.clone_ref(py));
+        Ok(Some(response.into_bound(py)))
+    }
+
+    /// The code ``on_close`` is called with; ``None`` before.
+    #[getter]
+    fn close_code(&self, py: Python<'_>) -> Option<u16> {
+        self.inner(py).rest.borrow().code
+    }
+
+    /// The reason ``on_close`` is called with; ``None`` before.
+    #[getter]
+    fn close_reason(&self, py: Python<'_>) -> Option<String> {
+        let rest = self.inner(py).rest.borrow();
+        rest.reason.as_deref().map(str::to_owned)
+    }
+
+    /// What ended the connection, as an exception; ``None`` if the closing handshake completed, or
+    /// the connection has not ended.
+    #[getter]
+    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let rest = self.inner(py).rest.borrow();
+        rest.error.as_ref().map(|error| error.clone_ref(py))
+    }
+
+    /// Sends a message: str as text, a bytes-like object (contiguous) as binary. From any thread.
+    ///
+    /// :returns: True; False if the message was accepted and the backlog is above high water: then
+    ///     ``on_drain`` follows. From another thread always True.
+    /// :raises BufferFull: the backlog is at its limit; nothing was sent, and ``on_drain`` follows.
+    /// :raises ConnectionClosed: the connection is closing or closed.
+    /// :raises InvalidState: the connection is not open yet, or amid a fragmented message.
+    #[inline]
+    fn send(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let payload = Payload::of(data)?;
+        self.send_payload(data.py(), payload.message_type(), &payload)
+    }
+
+    /// Sends a text message: str, or a bytes-like object that is UTF-8. See :meth:`send`.
+    ///
+    /// :raises InvalidArgument: the bytes are not UTF-8.
+    fn send_text(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.send_payload(data.py(), MessageType::Text, &Payload::of(data)?)
+    }
+
+    /// Sends a binary message. See :meth:`send`.
+    fn send_binary(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if data.is_instance_of::<PyString>() {
+            return Err(wrong_type("data", "a bytes-like object", data));
+        }
+        self.send_payload(data.py(), MessageType::Binary, &Payload::of(data)?)
+    }
+
+    /// Sends a fragment of a message; ``fin`` marks the last. From any thread; see :meth:`send`.
+    ///
+    /// :param text: whether the message is text; default: whether ``data`` is a str. All fragments
+    ///     of a message have its type. Text given as bytes may be cut within a character.
+    #[pyo3(signature = (data, fin, *, text = None))]
+    fn send_fragment(
+        &self,
+        data: &Bound<'_, PyAny>,
+        fin: bool,
+        text: Option<bool>,
+    ) -> PyResult<bool> {
+        let payload = Payload::of(data)?;
+        let message_type = match text {
+            Some(true) => MessageType::Text,
+            Some(false) => MessageType::Binary,
+            None => payload.message_type(),
+        };
+        let bytes = payload.bytes();
+        self.send_or_post(
+            data.py(),
+            |conn| conn.send_fragment(message_type, bytes, fin),
+            |handle, id| handle.send_fragment(id, message_type, bytes, fin),
+        )
+    }
+
+    /// Sends a ping of at most 125 bytes. Keepalive pings are sent without asking. From any thread;
+    /// see :meth:`send`.
+    #[pyo3(signature = (data = None), text_signature = "($self, data=b'')")]
+    fn ping(&self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let payload = control_payload(data)?;
+        let bytes = payload.as_ref().map_or(&[][..], Payload::bytes);
+        self.send_or_post(
+            py,
+            |conn| conn.ping(bytes),
+            |handle, id| handle.ping(id, bytes),
+        )
+    }
+
+    /// Sends an unsolicited pong of at most 125 bytes. Pings are answered without asking. From any
+    /// thread; see :meth:`send`.
+    #[pyo3(signature = (data = None), text_signature = "($self, data=b'')")]
+    fn pong(&self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let payload = control_payload(data)?;
+        let bytes = payload.as_ref().map_or(&[][..], Payload::bytes);
+        self.send_or_post(
+            py,
+            |conn| conn.pong(bytes),
+            |handle, id| handle.pong(id, bytes),
+        )
+    }
+
+    /// Starts the closing handshake; messages keep coming until the peer's Close does. One that is
+    /// not open yet is terminated. If it is closing or closed already, nothing happens. From any
+    /// thread.
+    ///
+    /// :param code: 1000 to 1014 as far as they may be sent, or 3000 to 4999; ``None`` sends none.
+    /// :param reason: at most 123 bytes as UTF-8.
+    /// :raises InvalidArgument: a code that may not be sent, or a reason that is too long.
+    #[pyo3(signature = (code = Some(1000), reason = ""),
+           text_signature = "($self, code=1000, reason='')")]
+    fn close(&self, py: Python<'_>, code: Option<i64>, reason: &str) -> PyResult<()> {
+        // What is not a code at all is refused by the core, with its words.
+        let code = code.map(|code| u16::try_from(code).unwrap_or(0));
+        let checked = wsabi::protocol::send::check_close(code, reason);
+        checked.or_raise(py)?;
+        self.end_or_post(
+            py,
+            |conn| conn.close(code, reason),
+            |handle, id| handle.close(id, code, reason),
+        )
+    }
+
+    /// Ends the connection at once, without a closing handshake; only ``on_close`` follows. From
+    /// any thread.
+    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        self.end_or_post(
+            py,
+            |conn| conn.terminate(),
+            |handle, id| handle.terminate(id),
+        )
+    }
+
+    /// Stops reading: nothing the peer sends is looked at until :meth:`resume`. On the loop's
+    /// thread.
+    fn pause(&self, py: Python<'_>) -> PyResult<()> {
+        self.command(py, |conn| conn.pause())
+    }
+
+    /// Reads again; what was read before comes first. On the loop's thread.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.command(py, |conn| conn.resume())
+    }
+
+    /// Writes what waits, as far as the kernel takes it, without waiting for the end of the turn.
+    /// On the loop's thread.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.command(py, |conn| conn.flush())
+    }
+
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let assigned = match On::named(name.to_str()?) {
+            Some(on) => Some((on, checked(on.name(), &own_method(slf, value)?)?)),
+            None => None,
+        };
+        set_attribute(slf, name, Some(value))?;
+        match assigned {
+            Some((on, callback)) => slf.get().assign(slf.py(), on, callback),
+            None => Ok(()),
+        }
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        set_attribute(slf, name, None)?;
+        match On::named(name.to_str()?) {
+            Some(on) => {
+                let method = method_of_class(&slf.get_type(), on)?;
+                slf.get().assign(slf.py(), on, method)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        // SAFETY: the collector runs with the lock held.
+        let inner = unsafe { self.0.get_collecting() };
+        // What is borrowed just now is collected later.
+        if let Ok(host) = inner.host.try_borrow() {
+            visit.call(&*host)?;
+        }
+        if let Ok(handlers) = inner.handlers.try_borrow() {
+            visit.call(&*handlers)?;
+        }
+        if let Ok(server) = inner.server.try_borrow() {
+            visit.call(&*server)?;
+        }
+        if let Ok(rest) = inner.rest.try_borrow() {
+            for object in [&rest.url, &rest.request, &rest.response, &rest.error] {
+                visit.call(object)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.detach(py);
+        let rest = self.inner(py).rest.take();
+        drop(rest);
+    }
+}
+
+impl WebSocketBase {
+    #[inline]
+    fn send_payload(
+        &self,
+        py: Python<'_>,
+        message_type: MessageType,
+        payload: &Payload<'_>,
+    ) -> PyResult<bool> {
+        let bytes = payload.bytes();
+        self.send_or_post(
+            py,
+            |conn| match (message_type, payload) {
+                // A `str` gave valid UTF-8.
+                (MessageType::Text, Payload::Text(text)) => conn.send_text(text),
+                _ => conn.send(message_type, bytes),
+            },
+            |handle, id| handle.send(id, message_type, bytes),
+        )
+    }
+
+    /// Puts another callback in one place, of this connection only.
+    fn assign(&self, py: Python<'_>, on: On, callback: Option<Py<PyAny>>) -> PyResult<()> {
+        let inner = self.inner(py);
+        if inner.closed.get() {
+            return Ok(());
+        }
+        let before = inner.handlers.borrow().as_ref().map(|h| h.clone_ref(py));
+        let handlers = match &before {
+            Some(before) => before.get().with(py, on, callback)?,
+            None => {
+                let mut callback = Some(callback);
+                Handlers::gather(py, |other| {
+                    Ok(if other == on {
+                        callback.take().flatten()
+                    } else {
+                        None
+                    })
+                })?
+            }
+        };
+        inner.handlers.replace(Some(handlers));
+        Ok(())
+    }
+}
+
+/// A method of the connection itself as a function of it, so that it is called like all others:
+/// with the connection as its first argument.
+fn own_method<'py>(
+    ws: &Bound<'py, WebSocketBase>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if value.is_exact_instance(METHOD.get(ws.py())?) && value.getattr("__self__")?.is(ws) {
+        return value.getattr("__func__");
+    }
+    Ok(value.clone())
+}
+
+/// Sets or deletes an attribute as every object does.
+fn set_attribute(
+    ws: &Bound<'_, WebSocketBase>,
+    name: &Bound<'_, PyString>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(core::ptr::null_mut(), |value| value.as_ptr());
+    // SAFETY: the object and the name are valid, and the value is, or is null, which deletes.
+    let result = unsafe { ffi::PyObject_GenericSetAttr(ws.as_ptr(), name.as_ptr(), value) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(PyErr::take(ws.py()).unwrap_or_else(|| PyTypeError::new_err("cannot set the attribute")))
+}
+
+fn control_payload<'a>(data: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<Payload<'a>>> {
+    data.map(Payload::of).transpose()
+}
