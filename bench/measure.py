@@ -162,11 +162,21 @@ class Server:
         words = self.errors.read().decode(errors="replace").strip()
         return f"; its last words:\n{words[-2000:]}" if words else ""
 
-    def seconds_waited_for_cpu(self):
-        """How long its first thread has been ready to run without running; 0 where the kernel does not tell."""
+    def seconds_disturbed(self):
+        """How long its first thread has been ready to run while another process ran.
+
+        Threads of its own (a garbage collector's) have the same CPU, and what they used does not
+        count. 0 where the kernel does not tell.
+        """
+        waited = used_by_others = 0
         with contextlib.suppress(OSError, IndexError):
-            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
-        return 0
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                ran, delayed = (task / "schedstat").read_text().split()[:2]
+                if task.name == str(self.pid):
+                    waited = int(delayed)
+                else:
+                    used_by_others += int(ran)
+        return (waited - used_by_others) / 1e9
 
     def resident_bytes(self):
         """The process's resident memory, exactly where the kernel offers that."""
@@ -221,14 +231,14 @@ def report_of(load, server, patience):
 def drive(server, cell, args):
     """One round of one server under the load of one cell."""
     options = [*cell.options(), "--seconds", str(args.seconds), "--warmup", str(args.warmup)]
-    started, waited = time.monotonic(), server.seconds_waited_for_cpu()
+    started, disturbed = time.monotonic(), server.seconds_disturbed()
     load = start_load(server, [*options, "--server-pid", str(server.pid)], args.load_cpu)
     try:
         report = report_of(load, server, args.seconds + args.warmup + 120)
     finally:
         end(load)
-    waited = server.seconds_waited_for_cpu() - waited
-    report["cpu_wait_share"] = waited / (time.monotonic() - started)
+    disturbed = server.seconds_disturbed() - disturbed
+    report["disturbed_share"] = max(0, disturbed) / (time.monotonic() - started)
     if not report["messages"]:
         raise Misbehaviour(f"{server.name}: no message was echoed in {args.seconds} s")
     if report["server_cpu_seconds"] < 0.01 * report["client_cpu_seconds"]:

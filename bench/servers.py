@@ -3,11 +3,9 @@
 Foreign peers are installed into the build folder, in the versions that `peers/` pins, and found
 there the next time.
 
-Does not know: measuring, tables.
+Does not know: how they are measured and shown.
 """
 
-import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -20,13 +18,13 @@ HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 sys.path.insert(0, str(HERE.parent / "tools"))
 import checkout  # noqa: E402
-from checkout import Unavailable, run_quietly  # noqa: E402
+from checkout import Unavailable  # noqa: E402
+from measure import say  # noqa: E402
 
 FLOOR = "floor"
 LANGUAGES = ("c", "python", "node")
-VENV = checkout.TARGET / "venv-bench"
+VENV = "venv-bench"
 NODE = checkout.TARGET / "node-bench"
-WHEELS = checkout.TARGET / "wheels"
 
 
 class NotBuilt(Exception):
@@ -52,8 +50,8 @@ def candidates():
         "wsabi": Candidate("c", lambda: example("c")),
         "wsabi-python": Candidate("python", lambda: example("python")),
         "wsabi-uvloop": Candidate("python", wsabi_uvloop),
-        "picows": Candidate("python", lambda: python_peer("picows")),
-        "websockets": Candidate("python", lambda: python_peer("websockets")),
+        "picows": Candidate("python", lambda: python_peer("picows_uvloop.py")),
+        "websockets": Candidate("python", lambda: python_peer("websockets_uvloop.py")),
         "wsabi-node": Candidate("node", lambda: example("node", "node", "npm")),
         "ws": Candidate("node", ws),
         "bun": Candidate("node", bun),
@@ -79,79 +77,22 @@ def example(language, *tools):
 # --- Python ---------------------------------------------------------------------------------
 
 
-def is_stamped(name, key):
-    stamp = VENV / f".{name}.made-from"
-    return stamp.is_file() and stamp.read_text() == key
+def environment():
+    """The interpreter that has the peers, all of them or none."""
+    return checkout.environment(VENV, (PEERS / "requirements.txt").read_text())
 
 
-def put_stamp(name, key):
-    (VENV / f".{name}.made-from").write_text(key)
-
-
-def pip(*arguments):
-    run_quietly([VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input",
-                 "--disable-pip-version-check", *arguments])
-
-
-def make_environment():
-    key = checkout.made_from(sys.version, sys.executable, str(VENV))
-    if is_stamped("environment", key):
-        return
-    print(f"bench: making {VENV} ...", file=sys.stderr, flush=True)
-    run_quietly([sys.executable, "-m", "venv", "--clear", VENV])
-    put_stamp("environment", key)
-
-
-def install(package):
-    """Installs a pinned package with what it needs; wheels only, for a build would take minutes."""
-    make_environment()
-    pins = PEERS / "requirements.txt"
-    key = checkout.made_from(pins.read_text())
-    if is_stamped(package, key):
-        return
-    print(f"bench: installing {package} ...", file=sys.stderr, flush=True)
-    pip("--only-binary", ":all:", "--constraint", pins, package)
-    put_stamp(package, key)
-
-
-def python_server(script):
-    return [str(VENV / "bin" / "python"), str(PEERS / script)]
-
-
-def python_peer(package):
-    with checkout.locked(VENV.name):
-        install("uvloop")
-        install(package)
-    return python_server(f"{package}_uvloop.py")
-
-
-def make_wheel():
-    """For this interpreter; what the build says is shown only if it fails."""
-    command = [os.environ.get("MAKE", "make"), "--no-print-directory", "wheel", f"PYTHON={sys.executable}"]
-    try:
-        made = subprocess.run(command, cwd=checkout.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    except OSError as error:
-        raise NotBuilt(f"make wheel: {error}") from error
-    if made.returncode:
-        sys.stderr.write(made.stdout.decode(errors="replace"))
-        raise NotBuilt("make wheel failed")
+def python_peer(script):
+    return [str(environment()), str(PEERS / script)]
 
 
 def wsabi_uvloop():
-    """wsabi's wheel, built anew where a source has changed."""
-    with checkout.locked(VENV.name):
-        install("uvloop")
-        print("bench: make wheel ...", file=sys.stderr, flush=True)
-        make_wheel()
-        try:
-            wheels = sorted(WHEELS.glob("wsabi-*.whl"))
-            key = checkout.made_from(*(hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels))
-            if not is_stamped("wsabi", key):
-                pip("--no-index", "--find-links", WHEELS, "--force-reinstall", "--no-deps", "wsabi")
-                put_stamp("wsabi", key)
-        except Unavailable as error:
-            raise NotBuilt(str(error)) from error
-    return python_server("wsabi_uvloop.py")
+    """Our wheel, built anew where a source has changed, in the environment that has uvloop."""
+    command = python_peer("wsabi_uvloop.py")
+    build = [sys.executable, checkout.ROOT / "bindings" / "python" / "build.py", "--venv", checkout.TARGET / VENV]
+    if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
+        raise NotBuilt("bindings/python/build.py failed; what it said is on stderr")
+    return command
 
 
 # --- Node and Bun -----------------------------------------------------------------------------
@@ -166,12 +107,15 @@ def node_modules():
         stamp = NODE / ".made-from"
         if not (stamp.is_file() and stamp.read_text() == key):
             names = re.findall(r'"(\w+)": "[\d.]+"', manifest.read_text())
-            print(f"bench: installing {', '.join(names)} ...", file=sys.stderr, flush=True)
+            say(f"bench: installing {', '.join(names)} ...")
             shutil.rmtree(NODE, ignore_errors=True)
             NODE.mkdir(parents=True)
             shutil.copy(manifest, NODE)
             shutil.copy(lock, NODE)
-            run_quietly(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=NODE)
+            # Its last line says nothing, so all is shown.
+            npm = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            if subprocess.run(npm, cwd=NODE, stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
+                raise Unavailable("npm ci failed; what it said is on stderr")
             stamp.write_text(key)
     return NODE / "node_modules"
 

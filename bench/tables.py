@@ -14,7 +14,7 @@ from pathlib import Path
 from measure import Cell
 from servers import FLOOR, LANGUAGES
 
-DISTURBED = 0.1  # share of a round that the server was ready to run and another process had its CPU
+DISTURBED = 0.1  # share of a round in which the server was ready to run and another process ran
 TITLES = {"c": "C", "python": "Python", "node": "Node and Bun"}
 OTHERS = "others"  # the group of what --peer brings
 
@@ -45,7 +45,7 @@ def ratios(rounds, name):
 
 
 def is_disturbed(reports):
-    return any(r["cpu_wait_share"] > DISTURBED for r in reports)
+    return any(r["disturbed_share"] > DISTURBED for r in reports)
 
 
 def cell_rows(cell, rounds):

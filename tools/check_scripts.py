@@ -33,7 +33,7 @@ def files():
 def parser_of(name, text):
     """The command that parses a script, None when the file is no script."""
     shebang = text.splitlines()[0] if text.startswith("#!") else ""
-    if name.endswith(".py") or "python" in shebang:
+    if name.endswith((".py", ".pyi")) or "python" in shebang:
         return [sys.executable, "-c", "import ast, sys; ast.parse(open(sys.argv[1], 'rb').read())"]
     if name.endswith((".js", ".cjs", ".mjs")) or "node" in shebang:
         return ["node", "--check"] if shutil.which("node") else None

@@ -147,23 +147,29 @@ def run_quietly(argv, **options):
         raise Unavailable(f"{' '.join(map(str, argv[:4]))} ... failed: {last}")
 
 
+def environment(name, requirements):
+    """The interpreter of a virtual environment in the build folder that has these packages, pinned
+    and with no others."""
+    folder = TARGET / name
+    python = folder / "bin" / "python"
+    # The interpreter's own place, whichever virtual environment it is called from.
+    key = made_from(requirements, sys.version, os.path.realpath(sys.executable), str(folder))
+    with locked(name):
+        stamp = folder / ".made-from"
+        if not (python.exists() and stamp.is_file() and stamp.read_text() == key):
+            print(f"installing {', '.join(requirements.split())} ...", file=sys.stderr, flush=True)
+            run_quietly([sys.executable, "-m", "venv", "--clear", folder])
+            run_quietly([python, "-m", "pip", "install", "--quiet", "--no-input",
+                         "--disable-pip-version-check", "--no-deps", *requirements.split()])
+            stamp.write_text(key)
+    return python
+
+
 def websockets_python():
     """The interpreter of a virtual environment that has Python's `websockets`."""
     if sys.version_info < (3, 11):
         raise Unavailable(f"websockets needs Python >= 3.11, this is {sys.version.split()[0]}")
-    folder = TARGET / "venv-interop"
-    python = folder / "bin" / "python"
-    requirements = INTEROP / "requirements.txt"
-    key = made_from(requirements.read_text(), sys.version, sys.executable, str(folder))
-    with locked("venv-interop"):
-        stamp = folder / ".made-from"
-        if not (python.exists() and stamp.is_file() and stamp.read_text() == key):
-            print(f"installing {requirements.read_text().strip()} ...", file=sys.stderr, flush=True)
-            run_quietly([sys.executable, "-m", "venv", "--clear", folder])
-            run_quietly([python, "-m", "pip", "install", "--quiet", "--no-input",
-                         "--disable-pip-version-check", "--no-deps", "-r", requirements])
-            stamp.write_text(key)
-    return python
+    return environment("venv-interop", (INTEROP / "requirements.txt").read_text())
 
 
 def node_modules():

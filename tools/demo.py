@@ -11,6 +11,9 @@ import checkout
 from checkout import ROOT, TARGET, Program, Unavailable
 
 NAMES = {"c": "c", "cpp": "c++", "rust": "rust", "python": "python", "node": "node"}
+# What examples/run builds once for all examples of a language.
+PACKAGES = {"python": "the Python package (the first time takes a minute)",
+            "node": "the Node.js package (the first time takes a minute)"}
 
 
 @contextlib.contextmanager
@@ -47,10 +50,11 @@ def quietly(argv):
 def build(examples):
     print("building")
     with progress("the crates (the first time takes a minute or two)"):
-        quietly(["cargo", "build", "--release", "--workspace", "--target-dir", TARGET])
+        quietly(["cargo", "build", "--release", "--target-dir", TARGET])
     for language, names in examples.items():
-        for name in names:
-            with progress(f"{NAMES.get(language, language)} {name}"):
+        package = PACKAGES.get(language)
+        for name in names[:1] if package else names:
+            with progress(package or f"{NAMES.get(language, language)} {name}"):
                 quietly([ROOT / "examples" / "run", "--build", language, name])
     with progress("a virtual environment with Python's websockets"):
         try:

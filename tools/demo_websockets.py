@@ -4,7 +4,7 @@ import sys
 
 from websockets.asyncio.client import connect
 
-MESSAGES = ["Hello from Python", "Grüße, 世界 🌍", bytes([0, 1, 254, 255])]
+MESSAGES = ["Hello from Python's websockets", "Grüße, 世界 🌍", bytes([0, 1, 254, 255])]
 
 
 def shown(message):

@@ -8,7 +8,7 @@ use wsabi::{
     Request, Response, ServerId, Stopped,
 };
 
-use crate::errors::{Name, is_exit, object, wrong_type};
+use crate::errors::{Name, is_exit, object, value, wrong_type};
 use crate::handlers::On;
 use crate::host::{Entered, Inner, Loop};
 use crate::request::{http_answer, make, upgrade_answer};
@@ -130,7 +130,7 @@ impl<'a, 'py> Driver<'a, 'py> {
         if let Some(on_error) = on_error
             && let Err((_, error)) = reported
         {
-            let called = on_error.call1(self.py, (about, error.value(self.py)));
+            let called = on_error.call1(self.py, (about, value(self.py, &error)));
             reported = match called {
                 Ok(_) => Ok(()),
                 Err(second) => {
@@ -174,14 +174,10 @@ impl<'a, 'py> Driver<'a, 'py> {
                 return Ok(None);
             };
             let made = factory.bind(py).call0()?;
-            let Ok(ws) = made.cast_into::<WebSocketBase>() else {
-                let given = factory.bind(py).call0()?;
-                return Err(wrong_type(
-                    "what factory makes",
-                    "a wsabi.WebSocket",
-                    &given,
-                ));
-            };
+            let ws = made.cast_into::<WebSocketBase>().map_err(|error| {
+                let given = error.into_inner();
+                wrong_type("what factory makes", "a wsabi.WebSocket", &given)
+            })?;
             if ws.get().is_used(py) {
                 return Err(crate::errors::wrong_state(
                     py,
@@ -222,7 +218,7 @@ impl<'a, 'py> Driver<'a, 'py> {
 fn log_failure(py: Python<'_>, name: &str, error: &PyErr) -> PyResult<()> {
     CALLBACK_FAILED
         .get(py)?
-        .call1((name, error.value(py)))
+        .call1((name, value(py, error)))
         .map(drop)
 }
 

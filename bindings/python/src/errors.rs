@@ -36,6 +36,17 @@ impl Name {
 
 static MAKE: Name = Name::new("wsabi._errors", "make");
 
+/// What every language calls a kind of error, such as `CLOSED`.
+pub(crate) fn name(kind: ErrorKind) -> &'static str {
+    let symbol = kind.symbol();
+    symbol.strip_prefix("WSABI_E_").unwrap_or(symbol)
+}
+
+/// An exception that was raised, with its traceback.
+pub(crate) fn value<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_bound(py).into_any()
+}
+
 /// The exception for an error, as an object.
 pub(crate) fn object<'py>(
     py: Python<'py>,
@@ -43,12 +54,16 @@ pub(crate) fn object<'py>(
     http_status: u16,
     peer: Option<&PeerAddr>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let symbol = error.kind().symbol();
+    let os_error = error.os_error();
+    // `OSError` says the number by itself.
+    let text = error
+        .detail()
+        .replace(&format!(" (os error {os_error})"), "");
     MAKE.get(py)?.call1((
-        symbol.strip_prefix("WSABI_E_").unwrap_or(symbol),
+        name(error.kind()),
         error.kind() as i32,
-        error.to_string(),
-        error.os_error(),
+        text,
+        os_error,
         http_status,
         address(py, peer)?,
     ))

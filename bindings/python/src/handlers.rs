@@ -107,12 +107,17 @@ static CHECK: Name = Name::new("wsabi._api", "check_callback");
 static WEB_SOCKET: Name = Name::new("wsabi._api", "WebSocket");
 static SERVER: Name = Name::new("wsabi._api", "Server");
 
+/// Refuses what cannot be a callback.
+pub(crate) fn check(name: &str, given: &Bound<'_, PyAny>) -> PyResult<()> {
+    CHECK.get(given.py())?.call1((name, given)).map(drop)
+}
+
 /// A callback that an application gives; `None` is none.
 pub(crate) fn checked(name: &str, given: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     if given.is_none() {
         return Ok(None);
     }
-    CHECK.get(given.py())?.call1((name, given))?;
+    check(name, given)?;
     Ok(Some(given.clone().unbind()))
 }
 

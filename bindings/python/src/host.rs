@@ -169,16 +169,22 @@ impl Inner {
         }
     }
 
-    /// Takes the loop for itself on its thread: for a dispatch, or a wait.
-    fn take<T>(&self, act: impl FnOnce(&mut wsabi::Loop) -> Result<T>) -> Result<T> {
-        if !self.bound.replace(true) {
-            self.thread.set(this_thread());
-        }
-        if !self.is_home() {
+    /// Refuses to go on unless the loop can be taken by this thread.
+    pub(crate) fn check_free(&self) -> Result<()> {
+        if self.bound.get() && !self.is_home() {
             return Err(wrong_thread());
         }
         if self.commanding.get() || self.state.get() != State::Idle {
             return Err(self.busy());
+        }
+        Ok(())
+    }
+
+    /// Takes the loop for itself on its thread: for a dispatch, or a wait.
+    fn take<T>(&self, act: impl FnOnce(&mut wsabi::Loop) -> Result<T>) -> Result<T> {
+        self.check_free()?;
+        if !self.bound.replace(true) {
+            self.thread.set(this_thread());
         }
         self.state.set(State::Busy);
         let unwound = Unwound(self);
@@ -301,6 +307,7 @@ impl Loop {
     pub(crate) fn dispatch_once(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let inner = slf.get().inner(py);
+        inner.check_free().or_raise(py)?;
         let result = inner.take(|event_loop| event_loop.dispatch(&mut Driver::new(slf)));
         inner.flush_scheduled.set(false);
         if inner.state.get() == State::Doomed {

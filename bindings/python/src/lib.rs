@@ -47,7 +47,7 @@ mod _wsabi {
         module.add("DEFAULTS", crate::options::defaults(py)?)?;
         let kinds: Vec<_> = ErrorKind::ALL
             .iter()
-            .map(|&kind| (kind.symbol().trim_start_matches("WSABI_E_"), kind as i32))
+            .map(|&kind| (crate::errors::name(kind), kind as i32))
             .collect();
         module.add("ERROR_KINDS", kinds)
     }

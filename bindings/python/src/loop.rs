@@ -12,6 +12,7 @@ use wsabi::{Context, LogLevel, LogSink, LoopOptions};
 
 use crate::driver::report_posted;
 use crate::errors::{Name, OrRaise, seconds, wrong_state};
+use crate::handlers::check;
 use crate::host::{Entered, Loop};
 use crate::options::number;
 use crate::signals::Watching;
@@ -118,6 +119,7 @@ impl Loop {
         let py = slf.py();
         let this = slf.get();
         let inner = this.inner(py);
+        inner.check_free().or_raise(py)?;
         if inner.is_hosted() {
             return Err(wrong_state(
                 py,
@@ -155,9 +157,7 @@ impl Loop {
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        if !callback.is_callable() {
-            return Err(crate::errors::wrong_type("callback", "callable", callback));
-        }
+        check("callback", callback)?;
         let (callback, args) = (callback.clone().unbind(), args.clone().unbind());
         // Weak: a call that waits must not keep its loop from being collected.
         let weak = PyWeakrefReference::new(slf)?.unbind();

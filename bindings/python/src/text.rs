@@ -2,7 +2,6 @@
 //!
 //! Does not know: connections.
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -18,7 +17,7 @@ pub(crate) enum Payload<'a> {
     /// The content of a `bytes`.
     Bytes(&'a [u8]),
     /// The content of another object with a buffer.
-    Buffer(PyUntypedBuffer),
+    Buffer(Buffer),
 }
 
 impl<'a> Payload<'a> {
@@ -35,21 +34,12 @@ impl<'a> Payload<'a> {
     }
 
     #[cold]
-    fn of_buffer(data: &'a Bound<'_, PyAny>) -> PyResult<Self> {
-        let Ok(buffer) = PyUntypedBuffer::get(data) else {
-            // SAFETY: the object is valid.
-            let has_buffer = unsafe { ffi::PyObject_CheckBuffer(data.as_ptr()) } == 1;
-            if has_buffer {
-                return PyUntypedBuffer::get(data).map(Self::Buffer);
-            }
+    fn of_buffer(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        // SAFETY: the object is valid.
+        if unsafe { ffi::PyObject_CheckBuffer(data.as_ptr()) } == 0 {
             return Err(wrong_type("data", "str or a bytes-like object", data));
-        };
-        if !buffer.is_c_contiguous() {
-            return Err(pyo3::exceptions::PyBufferError::new_err(
-                "data is not contiguous; send bytes(data) instead",
-            ));
         }
-        Ok(Self::Buffer(buffer))
+        Buffer::of(data).map(Self::Buffer)
     }
 
     /// The type of message that this is by itself.
@@ -66,18 +56,43 @@ impl<'a> Payload<'a> {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Bytes(bytes) => bytes,
-            Self::Buffer(buffer) => buffer_bytes(buffer),
+            Self::Buffer(buffer) => buffer.bytes(),
         }
     }
 }
 
-fn buffer_bytes(buffer: &PyUntypedBuffer) -> &[u8] {
-    if buffer.len_bytes() == 0 {
-        return &[];
+/// The contiguous memory of an object, borrowed from it until this is dropped.
+pub(crate) struct Buffer(Box<ffi::Py_buffer>);
+
+impl Buffer {
+    /// What is not contiguous is a `BufferError`.
+    fn of(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the object and the view are valid.
+        let failed =
+            unsafe { ffi::PyObject_GetBuffer(data.as_ptr(), &raw mut *view, ffi::PyBUF_SIMPLE) };
+        match failed {
+            0 => Ok(Self(view)),
+            _ => Err(PyErr::fetch(data.py())),
+        }
     }
-    // SAFETY: the buffer is contiguous, its exporter keeps it in place while it is borrowed, and
-    // the lock is held for as long as the slice is used, so that no Python code writes to it.
-    unsafe { core::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }
+
+    fn bytes(&self) -> &[u8] {
+        if self.0.len <= 0 {
+            return &[];
+        }
+        // SAFETY: the exporter keeps this many bytes in place while they are borrowed, and the lock
+        // is held for as long as the slice is used, so that no Python code writes to them.
+        unsafe { core::slice::from_raw_parts(self.0.buf.cast(), self.0.len.unsigned_abs()) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: the view was filled by `PyObject_GetBuffer` and is released once; it does not
+        // leave the call that made it, which holds the lock.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+    }
 }
 
 /// A `str` of a message's text. What is ASCII is copied; the interpreter would look at every octet

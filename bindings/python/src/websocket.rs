@@ -505,9 +505,9 @@ impl WebSocketBase {
 
     /// Sends a ping of at most 125 bytes. Keepalive pings are sent without asking. From any thread;
     /// see :meth:`send`.
-    #[pyo3(signature = (data = None), text_signature = "($self, data=b'')")]
-    fn ping(&self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        let payload = control_payload(data)?;
+    #[pyo3(signature = (data = Given(None)), text_signature = "($self, data=b'')")]
+    fn ping(&self, py: Python<'_>, data: Given<'_>) -> PyResult<bool> {
+        let payload = data.0.as_ref().map(Payload::of).transpose()?;
         let bytes = payload.as_ref().map_or(&[][..], Payload::bytes);
         self.send_or_post(
             py,
@@ -518,9 +518,9 @@ impl WebSocketBase {
 
     /// Sends an unsolicited pong of at most 125 bytes. Pings are answered without asking. From any
     /// thread; see :meth:`send`.
-    #[pyo3(signature = (data = None), text_signature = "($self, data=b'')")]
-    fn pong(&self, py: Python<'_>, data: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        let payload = control_payload(data)?;
+    #[pyo3(signature = (data = Given(None)), text_signature = "($self, data=b'')")]
+    fn pong(&self, py: Python<'_>, data: Given<'_>) -> PyResult<bool> {
+        let payload = data.0.as_ref().map(Payload::of).transpose()?;
         let bytes = payload.as_ref().map_or(&[][..], Payload::bytes);
         self.send_or_post(
             py,
@@ -704,6 +704,13 @@ fn set_attribute(
     Err(PyErr::take(ws.py()).unwrap_or_else(|| PyTypeError::new_err("cannot set the attribute")))
 }
 
-fn control_payload<'a>(data: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<Payload<'a>>> {
-    data.map(Payload::of).transpose()
+/// An argument that was given; `None` too is one.
+struct Given<'py>(Option<Bound<'py, PyAny>>);
+
+impl<'py> FromPyObject<'_, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(given: pyo3::Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(given.to_owned())))
+    }
 }

@@ -93,6 +93,15 @@ class Server(ServerBase):
     argument after ``self``. An instance of the subclass is given to :func:`serve` as ``server``.
     """
 
+    @property
+    def url(self) -> str | None:
+        """The address as a URL, such as ``"ws://127.0.0.1:8080"``; ``None`` for a unix socket."""
+        address = self.address
+        if not isinstance(address, tuple):
+            return None
+        host, port = address
+        return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
     def on_upgrade(self, request: Request) -> UpgradeAnswer:
         """A client asks for a WebSocket, with a request that is valid and allowed by ``origins``.
 
@@ -203,8 +212,10 @@ def connect(
     :param idle_timeout: longest time without a received byte, in seconds; ``None`` is no limit.
     :param close_timeout: seconds for the closing handshake.
     :param high_water_bytes: backlog above which ``send`` returns False.
-    :param low_water_bytes: backlog at or below which ``on_drain`` follows.
-    :param max_backlog_bytes: backlog that a send may not exceed once it is at high water.
+    :param low_water_bytes: backlog at or below which ``on_drain`` follows; lowered along with
+        ``high_water_bytes`` if it is not given.
+    :param max_backlog_bytes: backlog that a send may not exceed once it is at high water; raised
+        along with ``high_water_bytes`` if it is not given.
     :param no_delay: whether ``TCP_NODELAY`` is set.
     :raises InvalidArgument: a URL or an option that makes no sense; also a ``ValueError``.
     :raises TypeError: an option of the wrong type.

@@ -139,9 +139,8 @@ def make(
 ) -> WebSocketError:
     """The exception that tells an error of the core."""
     error_class = _CLASSES.get(kind, WebSocketError)
-    if os_error and issubclass(error_class, OSError):
-        error = error_class(os_error, text)
-    else:
-        error = error_class(text)
+    # An OSError with a number and a text has both as attributes.
+    is_os_error = os_error and issubclass(error_class, OSError)
+    error = error_class(os_error, text) if is_os_error else error_class(text)
     error.kind, error.number, error.status, error.remote_address = kind, number, status, peer
     return error

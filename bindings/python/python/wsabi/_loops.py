@@ -99,14 +99,14 @@ def stop() -> None:
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
-    asyncio = sys.modules.get("asyncio")  # Without it no asyncio loop can be running.
-    if asyncio is None:
+    if "asyncio" not in sys.modules:  # Then no loop of it can be running.
         return None
+    import asyncio
+
     try:
-        running: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         return None
-    return running
 
 
 def choose(loop: Loop | asyncio.AbstractEventLoop | None) -> Loop:

@@ -109,12 +109,12 @@ def header_list(headers: HeadersLike) -> HeaderList:
     pairs: Iterable[tuple[str, str]]
     if isinstance(headers, Mapping):
         pairs = headers.items()
-    elif isinstance(headers, (str, bytes)):
+    elif isinstance(headers, Iterable) and not isinstance(headers, (str, bytes)):
+        pairs = headers
+    else:
         raise TypeError(
             f"headers must be a mapping or pairs of name and value, not {type(headers).__name__}"
         )
-    else:
-        pairs = headers
     fields = []
     for pair in pairs:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):

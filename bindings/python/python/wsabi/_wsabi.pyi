@@ -3,7 +3,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
 from . import _types
 from ._api import Server, WebSocket
@@ -14,11 +14,12 @@ KEEPALIVE_PAYLOAD: bytes
 DEFAULTS: dict[str, Any]
 ERROR_KINDS: list[tuple[str, int]]
 
-def connect(loop: Loop, ws: WebSocket, url: str, options: dict[str, Any]) -> None: ...
-def serve(loop: Loop, server: Server, options: dict[str, Any]) -> None: ...
-def answer(loop: Loop, number: int, request: object, answer: object) -> None: ...
+def connect(host: Loop, ws: WebSocket, url: str, options: dict[str, Any]) -> None: ...
+def serve(host: Loop, server: Server, options: dict[str, Any]) -> None: ...
+def answer(host: Loop, number: int, request: object, answer: object) -> None: ...
 def check_response(status: int, body: bytes, headers: list[tuple[str, str]]) -> None: ...
 
+@disjoint_base
 class Loop:
     def __new__(
         cls,
@@ -48,6 +49,7 @@ class Loop:
         traceback: TracebackType | None,
     ) -> None: ...
 
+@disjoint_base
 class WebSocketBase:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     @property
@@ -90,6 +92,7 @@ class WebSocketBase:
     def resume(self) -> None: ...
     def flush(self) -> None: ...
 
+@disjoint_base
 class ServerBase:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     @property
