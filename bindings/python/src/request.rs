@@ -136,9 +136,12 @@ pub(crate) fn check_response(
     body: Vec<u8>,
     headers: Vec<(String, String)>,
 ) -> PyResult<()> {
+    let Ok(status) = u16::try_from(status) else {
+        let detail = format!("status is {status}; expected 200 to 599");
+        return Err(invalid(py, detail));
+    };
     let response = Response {
-        // What is not a status at all is refused by the core, with its words.
-        status: u16::try_from(status).unwrap_or(0),
+        status,
         headers,
         body,
     };

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use wsabi::{ConnId, Error, ErrorKind, Handshake, MessageType, PeerAddr, Result, Sent, State};
 
-use crate::errors::{Name, OrRaise, raise, wrong_type};
+use crate::errors::{Name, OrRaise, invalid, raise, wrong_type};
 use crate::guard::Guarded;
 use crate::handlers::{Handlers, On, checked, method_of_class};
 use crate::host::{Loop, wrong_thread};
@@ -539,8 +539,14 @@ impl WebSocketBase {
     #[pyo3(signature = (code = Some(1000), reason = ""),
            text_signature = "($self, code=1000, reason='')")]
     fn close(&self, py: Python<'_>, code: Option<i64>, reason: &str) -> PyResult<()> {
-        // What is not a code at all is refused by the core, with its words.
-        let code = code.map(|code| u16::try_from(code).unwrap_or(0));
+        let code = match code.map(u16::try_from).transpose() {
+            Ok(code) => code,
+            Err(_) => {
+                let code = code.unwrap_or_default();
+                let detail = format!("close code {code} may not be sent; expected 1000 to 4999");
+                return Err(invalid(py, detail));
+            }
+        };
         let checked = wsabi::protocol::send::check_close(code, reason);
         checked.or_raise(py)?;
         self.end_or_post(

@@ -11,6 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
 from . import _loops, _wsabi
+from ._errors import WrongThread
 from ._types import Accept, HeadersLike, Later, Request, Response, Stopped
 
 if TYPE_CHECKING:
@@ -82,8 +83,12 @@ class WebSocket(WebSocketBase):
         low water."""
 
     def __repr__(self) -> str:
-        peer = self.url or self.remote_address or ""
-        return f"<wsabi.WebSocket {self.state.name.lower()} {peer}>".replace(" >", ">")
+        try:
+            state = self.state.name.lower()
+            peer = self.url or self.remote_address or ""
+        except WrongThread:
+            state, peer = "of another thread", self.url or ""
+        return f"<wsabi.WebSocket {state} {peer}>".replace(" >", ">")
 
 
 class Server(ServerBase):
@@ -146,7 +151,7 @@ class Server(ServerBase):
         return f"<wsabi.Server {self.address}>"
 
 
-def check_callback(name: str, callback: object) -> None:
+def check_callback(name: str, callback: Any) -> None:
     """Refuses what cannot be a callback."""
     if not callable(callback):
         raise TypeError(f"{name} must be callable or None, not {type(callback).__name__}")
@@ -309,17 +314,20 @@ def serve(
         raise TypeError(
             f"server must be an instance of wsabi.Server, not {type(server).__name__}"
         )
-    if not callable(factory):
-        raise TypeError(f"factory must be callable, not {type(factory).__name__}")
+    _check_factory(factory)
     assert server is not None
     _wsabi.serve(_loops.choose(loop), server, options)
     return server
 
 
-def _make(factory: Callable[[], W]) -> W:
-    """The object of a client's connection."""
+def _check_factory(factory: Any) -> None:
     if not callable(factory):
         raise TypeError(f"factory must be callable, not {type(factory).__name__}")
+
+
+def _make(factory: Callable[[], W]) -> W:
+    """The object of a client's connection."""
+    _check_factory(factory)
     ws = factory()
     if not isinstance(ws, WebSocket):
         raise TypeError(f"factory must make a wsabi.WebSocket, not {type(ws).__name__}")

@@ -1,13 +1,27 @@
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 from typing_extensions import Buffer, Self, disjoint_base
 
 from . import _types
 from ._api import Server, WebSocket
 from ._errors import Address, WebSocketError
+
+__all__ = [
+    "DEFAULTS",
+    "ERROR_KINDS",
+    "KEEPALIVE_PAYLOAD",
+    "Loop",
+    "ServerBase",
+    "WebSocketBase",
+    "__version__",
+    "answer",
+    "check_response",
+    "connect",
+    "serve",
+]
 
 __version__: str
 KEEPALIVE_PAYLOAD: bytes
@@ -19,7 +33,7 @@ def serve(host: Loop, server: Server, options: dict[str, Any]) -> None: ...
 def answer(host: Loop, number: int, request: object, answer: object) -> None: ...
 def check_response(status: int, body: bytes, headers: list[tuple[str, str]]) -> None: ...
 
-@disjoint_base
+@final
 class Loop:
     def __new__(
         cls,
