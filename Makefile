@@ -4,12 +4,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SUDO ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test proof lint fmt bench header install uninstall deps-apt clean
+.PHONY: help demo test proof lint fmt bench wheel header install uninstall deps-apt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1	/p' Makefile | expand -t 20
 
-demo: ## build everything, and let a C++, a Rust and a Python client talk with the C echo server
+demo: ## build everything, and let clients in every language talk with the C echo server
 	$(PYTHON) tools/demo.py
 
 test: ## all tests; a missing tool makes its tests SKIP
@@ -26,6 +26,9 @@ fmt: ## format the Rust sources
 
 bench: ## server CPU per message as a ratio to the floor
 	$(PYTHON) bench/run.py
+
+wheel: ## the Python package for this interpreter, into target/wheels
+	$(PYTHON) bindings/python/build.py
 
 header: ## write include/wsabi.h anew from ffi/
 	WSABI_BLESS=1 cargo test -p wsabi-ffi --test header

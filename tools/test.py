@@ -118,7 +118,8 @@ def everyday():
                        ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]],
               needs=("rustfmt", "clippy")),
         Suite("scripts", [[PYTHON, "tools/check_scripts.py"]], needs=("git",)),
-        Suite("rust", [["cargo", "test", "--workspace", "--no-fail-fast"]]),
+        # The bindings' tests are Python's and JavaScript's.
+        Suite("rust", [["cargo", "test", "--no-fail-fast"]]),
         Suite("mio", [["cargo", "test", "-p", "wsabi", "--no-fail-fast",
                        "--target-dir", str(TARGET / "mio")]], env={"RUSTFLAGS": "--cfg wsabi_mio"}),
         Suite("c", [[PYTHON, "ffi/tests/run.py"]],
@@ -126,6 +127,9 @@ def everyday():
         Suite("examples", [[PYTHON, "tools/check_examples.py"]], uses=("flock",)),
         autobahn("server", "c", "autobahn-server"),
         autobahn("client", "c", "autobahn-client"),
+        Suite("python", [[PYTHON, "bindings/python/tests/run.py"]]),
+        autobahn("server", "python", "autobahn-server-python"),
+        autobahn("client", "python", "autobahn-client-python"),
         Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
     ]
 
