@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["choose", "default_loop", "run_forever", "stop"]
 
 _of_thread = threading.local()
-_of_asyncio: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Loop] = (
+# Weak on both sides: callbacks that ours keeps may refer to the asyncio loop, which keeps ours by
+# watching it.
+_of_asyncio: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Loop]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -125,9 +127,10 @@ def choose(loop: Loop | asyncio.AbstractEventLoop | None) -> Loop:
 
 
 def _hosted(host: asyncio.AbstractEventLoop) -> Loop:
-    loop = _of_asyncio.get(host)
+    known = _of_asyncio.get(host)
+    loop = known() if known is not None else None
     if loop is None or loop.closed:
         loop = Loop()
         loop.set_host(AsyncioHost(host, loop))
-        _of_asyncio[host] = loop
+        _of_asyncio[host] = weakref.ref(loop)
     return loop
