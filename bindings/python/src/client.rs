@@ -5,11 +5,11 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::connection::WebSocketBase;
 use crate::errors::{raise, wrong_state};
 use crate::handlers::{Handlers, checked, method_of_class};
 use crate::host::Loop;
 use crate::options::Options;
-use crate::websocket::WebSocketBase;
 
 /// Starts to connect, with what `connect` was given.
 #[pyfunction]

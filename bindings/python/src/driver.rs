@@ -8,13 +8,13 @@ use wsabi::{
     Request, Response, ServerId, Stopped,
 };
 
+use crate::connection::WebSocketBase;
 use crate::errors::{Name, is_exit, object, value, wrong_type};
 use crate::handlers::On;
 use crate::host::{Entered, Inner, Loop};
 use crate::request::{http_answer, make, upgrade_answer};
 use crate::server::{OnServer, ServerBase, stopped_object};
 use crate::text::{bytes, string};
-use crate::websocket::WebSocketBase;
 
 static CALLBACK_FAILED: Name = Name::new("wsabi._log", "callback_failed");
 static CONNECTION_FAILED: Name = Name::new("wsabi._log", "connection_failed");

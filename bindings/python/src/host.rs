@@ -12,13 +12,13 @@ use pyo3::PyTraverseError;
 use pyo3::prelude::*;
 use wsabi::{ConnId, Context, Error, ErrorKind, Handle, Handshake, Result};
 
+use crate::connection::WebSocketBase;
 use crate::driver::Driver;
 use crate::errors::{OrRaise, is_exit, raise};
 use crate::guard::Guarded;
 use crate::server::ServerBase;
 use crate::signals::Wakeup;
 use crate::table::Table;
-use crate::websocket::WebSocketBase;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {

@@ -6,6 +6,7 @@
 //! Does not know: the protocol's internals, or any other language.
 
 mod client;
+mod connection;
 mod driver;
 mod errors;
 mod guard;
@@ -31,13 +32,13 @@ mod _wsabi {
     #[pymodule_export]
     use crate::client::connect;
     #[pymodule_export]
+    use crate::connection::WebSocketBase;
+    #[pymodule_export]
     use crate::host::Loop;
     #[pymodule_export]
     use crate::request::{answer, check_response};
     #[pymodule_export]
     use crate::server::{ServerBase, serve};
-    #[pymodule_export]
-    use crate::websocket::WebSocketBase;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
