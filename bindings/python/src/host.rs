@@ -6,10 +6,11 @@
 use core::cell::{Cell, RefCell, UnsafeCell};
 use core::ptr;
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use pyo3::PyTraverseError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use wsabi::{ConnId, Context, Error, ErrorKind, Handle, Handshake, Result};
 
 use crate::connection::WebSocketBase;
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) servers: RefCell<Table<Py<ServerBase>>>,
     /// Requests that were accepted or will be answered later, until their connection opens.
     pub(crate) requests: RefCell<HashMap<ConnId, Py<PyAny>>>,
+    /// Calls from other threads, in their order.
+    pub(crate) posted: RefCell<VecDeque<(Py<PyAny>, Py<PyTuple>)>>,
     /// The handshake that `on_open` may look at, while it is called.
     pub(crate) handshake: Cell<Option<(ConnId, *const Handshake<'static>)>>,
     /// The asyncio loop that watches the descriptor.
@@ -275,6 +278,7 @@ impl Loop {
                 connections: RefCell::default(),
                 servers: RefCell::default(),
                 requests: RefCell::default(),
+                posted: RefCell::default(),
                 handshake: Cell::new(None),
                 host: RefCell::default(),
                 flush_scheduled: Cell::new(false),
@@ -423,6 +427,7 @@ impl Loop {
         drop(inner.connections.take());
         drop(inner.servers.take());
         drop(inner.requests.take());
+        drop(inner.posted.take());
     }
 
     pub(crate) fn traverse(&self, visit: pyo3::PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -439,6 +444,10 @@ impl Loop {
         for request in inner.requests.try_borrow().iter().flat_map(|r| r.values()) {
             visit.call(request)?;
         }
+        for (callback, args) in inner.posted.try_borrow().iter().flat_map(|p| p.iter()) {
+            visit.call(callback)?;
+            visit.call(args)?;
+        }
         match inner.host.try_borrow() {
             Ok(host) => visit.call(&*host),
             Err(_) => Ok(()),
@@ -450,7 +459,8 @@ impl Loop {
         let connections = inner.connections.take();
         let servers = inner.servers.take();
         let requests = inner.requests.take();
+        let posted = inner.posted.take();
         let host = inner.host.take();
-        drop((connections, servers, requests, host));
+        drop((connections, servers, requests, posted, host));
     }
 }

@@ -11,7 +11,7 @@ use pyo3::types::{PyTuple, PyWeakrefReference};
 use wsabi::{Context, LogLevel, LogSink, LoopOptions};
 
 use crate::driver::report_posted;
-use crate::errors::{Name, OrRaise, seconds, wrong_state};
+use crate::errors::{Name, OrRaise, raise, seconds, wrong_state};
 use crate::handlers::check;
 use crate::host::{Entered, Loop};
 use crate::options::number;
@@ -158,18 +158,25 @@ impl Loop {
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
         check("callback", callback)?;
-        let (callback, args) = (callback.clone().unbind(), args.clone().unbind());
-        // Weak: a call that waits must not keep its loop from being collected.
+        let py = slf.py();
+        // The inbox gets a mark only, and the call is kept where the collector of cycles sees it: a
+        // call that waits must not keep its loop alive.
         let weak = PyWeakrefReference::new(slf)?.unbind();
-        let call = move |context: &mut Context| {
+        let mark = move |context: &mut Context| {
             Python::attach(|py| {
-                let upgraded = weak.bind(py).upgrade_as::<Self>();
-                if let Ok(Some(host)) = upgraded {
-                    run_posted(&host, context, callback.bind(py), args.bind(py));
+                if let Ok(Some(host)) = weak.bind(py).upgrade_as::<Self>() {
+                    run_posted(&host, context);
                 }
             });
         };
-        slf.get().handle().post(call).or_raise(slf.py())
+        let call = (callback.clone().unbind(), args.clone().unbind());
+        let inner = slf.get().inner(py);
+        inner.posted.borrow_mut().push_back(call);
+        slf.get().handle().post(mark).map_err(|error| {
+            let refused = inner.posted.borrow_mut().pop_back();
+            drop(refused);
+            raise(py, &error)
+        })
     }
 
     /// Writes everything that waits, as far as the kernel takes it, without waiting for the end of
@@ -254,17 +261,18 @@ impl Loop {
     }
 }
 
-/// Makes a call that was posted.
-fn run_posted(
-    host: &Bound<'_, Loop>,
-    context: &mut Context,
-    callback: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
-) {
-    let inner = host.get().inner(host.py());
+/// Makes the call that was posted first.
+fn run_posted(host: &Bound<'_, Loop>, context: &mut Context) {
+    let py = host.py();
+    let inner = host.get().inner(py);
+    let Some((callback, args)) = inner.posted.borrow_mut().pop_front() else {
+        return;
+    };
     let called = {
         let _entered = Entered::new(inner, context);
-        callback.call1(args)
+        let called = callback.call1(py, args.bind(py));
+        drop((callback, args));
+        called
     };
     if let Err(error) = called {
         report_posted(host, context, error);
