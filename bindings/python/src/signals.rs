@@ -68,7 +68,10 @@ impl<'a, 'py> Watching<'a, 'py> {
             Err(error) if error.is_instance_of::<PyValueError>(py) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { host, before })
+        let watching = Self { host, before };
+        // Those that came before the descriptor was set.
+        py.check_signals()?;
+        Ok(watching)
     }
 
     /// Takes note of the signals whose handlers have run.
