@@ -30,6 +30,8 @@ pub(crate) struct Inner {
     /// Set by the last callback.
     closed: Cell<bool>,
     pub(crate) opened: Cell<bool>,
+    /// A bit for each callback that was assigned `None`.
+    silenced: Cell<u8>,
     pub(crate) rest: RefCell<Rest>,
 }
 
@@ -89,7 +91,9 @@ impl WebSocketBase {
         let handlers = match assigned {
             None => handlers.clone().unbind(),
             Some(assigned) => Handlers::gather(py, |on| {
-                let own = assigned.get().of(on).or_else(|| handlers.get().of(on));
+                let own = assigned.get().of(on);
+                let silent = inner.silenced.get() & 1 << on as u8 != 0;
+                let own = own.or_else(|| handlers.get().of(on).filter(|_| !silent));
                 Ok(own.map(|callback| callback.clone_ref(py)))
             })?,
         };
@@ -299,17 +303,21 @@ impl WebSocketBase {
         }
     }
 
-    /// Puts another callback in one place, of this connection only.
+    /// Puts another callback in one place, of this connection only. `silent` says that none is what
+    /// is wanted, whatever callbacks it is given later.
     pub(crate) fn assign(
         &self,
         py: Python<'_>,
         on: On,
         callback: Option<Py<PyAny>>,
+        silent: bool,
     ) -> PyResult<()> {
         let inner = self.inner(py);
         if inner.closed.get() {
             return Ok(());
         }
+        let others = inner.silenced.get() & !(1 << on as u8);
+        inner.silenced.set(others | u8::from(silent) << on as u8);
         let before = inner.handlers.borrow().as_ref().map(|h| h.clone_ref(py));
         let handlers = match &before {
             Some(before) => before.get().with(py, on, callback)?,

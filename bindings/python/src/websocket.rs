@@ -313,7 +313,7 @@ impl WebSocketBase {
         };
         set_attribute(slf, name, Some(value))?;
         match assigned {
-            Some((on, callback)) => slf.get().assign(slf.py(), on, callback),
+            Some((on, callback)) => slf.get().assign(slf.py(), on, callback, value.is_none()),
             None => Ok(()),
         }
     }
@@ -323,7 +323,7 @@ impl WebSocketBase {
         match On::named(name.to_str()?) {
             Some(on) => {
                 let method = method_of_class(&slf.get_type(), on)?;
-                slf.get().assign(slf.py(), on, method)
+                slf.get().assign(slf.py(), on, method, false)
             }
             None => Ok(()),
         }
