@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SUDO ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test proof lint fmt bench wheel header install uninstall deps-apt clean
+.PHONY: help demo test proof lint fmt bench wheel npm header install uninstall deps-apt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1	/p' Makefile | expand -t 20
@@ -29,6 +29,9 @@ bench: ## server CPU per message as a ratio to the floor
 
 wheel: ## the Python package for this interpreter, into target/wheels
 	$(PYTHON) bindings/python/build.py
+
+npm: ## the tarballs of the Node.js package, into target/npm
+	bindings/node/pack.sh
 
 header: ## write include/wsabi.h anew from ffi/
 	WSABI_BLESS=1 cargo test -p wsabi-ffi --test header

@@ -130,6 +130,9 @@ def everyday():
         Suite("python", [[PYTHON, "bindings/python/tests/run.py"]]),
         autobahn("server", "python", "autobahn-server-python"),
         autobahn("client", "python", "autobahn-client-python"),
+        Suite("node", [["node", "bindings/node/test/run.mjs"]]),
+        autobahn("server", "node", "autobahn-server-node"),
+        autobahn("client", "node", "autobahn-client-node"),
         Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
     ]
 

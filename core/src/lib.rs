@@ -91,7 +91,7 @@ pub mod time;
 
 pub use crate::config::{Config, OriginPolicy};
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::event::{Message, MessageType, Role};
+pub use crate::event::{CloseFrame, Message, MessageType, Role};
 pub use crate::net::conn::{Conn, DEFAULT_GRACE, State};
 pub use crate::net::connector::ClientOptions;
 pub use crate::net::context::{Context, LogLevel, LogSink, Stats};

@@ -47,6 +47,7 @@ const UNSAFE_IN: &[&str] = &[
     "core/src/net/poller/",
     "ffi/src/",
     "bindings/python/src/",
+    "bindings/node/src/",
 ];
 /// Gate and aim.
 const FILE_LINES: (usize, usize) = (800, 600);

@@ -2,12 +2,14 @@
 
 Does not know: what any test is about.
 """
+import asyncio
 import gc
 import logging
 import signal
 import threading
 
 import pytest
+import uvloop
 
 import support
 import wsabi
@@ -96,3 +98,20 @@ def collected():
     gc.collect()
     yield gc.collect
     gc.collect()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request):
+    """Runs a coroutine function in a new event loop of each kind."""
+    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
+
+    def run(main):
+        loop = factory()
+        try:
+            return loop.run_until_complete(asyncio.wait_for(main(), support.DEADLINE))
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+            del loop
+            gc.collect()
+    return run

@@ -2,11 +2,13 @@
 
 Does not know: what any test is about.
 """
+import os
 import select
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -135,6 +137,15 @@ class Pair:
     def until_closed(self):
         self.drive(lambda: self.client.state == self.remote.state == wsabi.State.CLOSED
                    and self.at_client.closed and self.at_server.closed)
+
+
+class Tracked(wsabi.WebSocket):
+    """A connection that is looked for after its end."""
+
+
+def fds():
+    """How many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
 
 
 #: What a test has opened by hand, closed when it is over.
@@ -294,10 +305,24 @@ def answer(request, status="101 Switching Protocols", **fields):
 # --- programs ----------------------------------------------------------------------------
 
 
+#: How programs about a server begin.
+SERVER = """
+import signal, sys, threading, time
+import wsabi
+
+def echo(ws, data):
+    ws.send(data)
+
+server = wsabi.serve("127.0.0.1", 0, on_message=echo)
+loop = wsabi.default_loop()
+url = f"ws://127.0.0.1:{server.port}/"
+"""
+
+
 def script(code, *arguments, flags=("-W", "error"), status=0, quiet=True):
     """Runs a program of its own; what it printed to standard output."""
     done = subprocess.run([sys.executable, *flags, "-c", textwrap.dedent(code), *arguments],
-                          capture_output=True, text=True, timeout=2 * DEADLINE)
+                          capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     if quiet:
         assert done.stderr == "", done.stderr
@@ -318,8 +343,15 @@ class Script:
 
     def finish(self):
         """Its exit status and what else it printed, to standard output and error."""
-        out, err = self.process.communicate(timeout=DEADLINE)
-        return self.process.returncode, out, err
+        late = threading.Timer(DEADLINE, self.process.kill)
+        late.start()
+        try:
+            # Not `communicate`, which does not know what `line` has buffered.
+            out, err = self.process.stdout.read(), self.process.stderr.read()
+            return self.process.wait(), out, err
+        finally:
+            late.cancel()
+            late.join()
 
     def __enter__(self):
         return self
@@ -327,4 +359,6 @@ class Script:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            pipe.close()
+        self.process.wait()

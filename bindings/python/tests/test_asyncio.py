@@ -1,56 +1,20 @@
-"""Inside asyncio and uvloop: hosting, ticks, exceptions, ends; no threads and no idle wake-ups."""
+"""Inside asyncio and uvloop: hosting and ticks; no threads and no idle wake-ups."""
 import asyncio
-import gc
 import threading
-import weakref
 
 import pytest
-import uvloop
 
 import wsabi
+from hosted import echo_pair, until
 from support import DEADLINE, Notes, serve, url
 from wsabi import _loops
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request):
-    """Runs a coroutine function in a new event loop of each kind."""
-    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
-
-    def run(main):
-        loop = factory()
-        try:
-            return loop.run_until_complete(asyncio.wait_for(main(), DEADLINE))
-        finally:
-            ours = _loops._of_asyncio.get(loop)
-            if ours is not None:
-                ours.close()
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-    return run
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.001)
-
-
-async def echo_pair(**options):
-    """A server that sends all back, and an open client, whose messages go into a queue."""
-    server = wsabi.serve("127.0.0.1", 0, on_message=lambda ws, data: ws.send(data), **options)
-    queue = asyncio.Queue()
-    opened = asyncio.get_running_loop().create_future()
-    client = wsabi.connect(url(server), on_open=opened.set_result,
-                           on_message=lambda ws, data: queue.put_nowait(data))
-    assert await opened is client
-    return server, client, queue
 
 
 def test_connect_and_serve_use_the_running_loop(run):
     async def main():
         server, client, queue = await echo_pair()
         assert client.loop is server.loop
-        assert _loops._of_asyncio[asyncio.get_running_loop()] is client.loop
+        assert _loops.choose(None) is client.loop
         client.send("hello")
         assert await queue.get() == "hello"
         assert threading.active_count() == 1
@@ -68,7 +32,7 @@ def test_the_loop_may_be_given(run):
         running = asyncio.get_running_loop()
         server = wsabi.serve("127.0.0.1", 0, loop=running)
         client = wsabi.connect(url(server), loop=running)
-        assert server.loop is client.loop is _loops._of_asyncio[running]
+        assert server.loop is client.loop is _loops.choose(None) is _loops.choose(running)
         await until(lambda: client.state == wsabi.State.OPEN)
 
     run(main)
@@ -81,7 +45,7 @@ def test_a_loop_of_its_own_is_left_alone(run):
             assert server.loop is own
             await asyncio.sleep(0.01)
             own.dispatch()
-        assert asyncio.get_running_loop() not in _loops._of_asyncio
+            assert not asyncio.get_running_loop().remove_reader(own.fileno()), "nobody watches it"
 
     run(main)
 
@@ -263,47 +227,6 @@ def test_a_held_request_is_answered_by_a_task(run):
     run(main)
 
 
-@pytest.mark.parametrize("call", [
-    lambda ws: wsabi.run_forever(), lambda ws: ws.loop.run_forever()], ids=["module", "loop"])
-def test_run_forever_is_refused(run, call):
-    async def main():
-        server, client, queue = await echo_pair()
-        with pytest.raises(wsabi.InvalidState, match="asyncio"):
-            call(client)
-        client.send("fine")
-        assert await queue.get() == "fine"
-
-    run(main)
-
-
-def test_an_exception_in_a_callback_is_no_business_of_asyncio(run, log):
-    async def main():
-        asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: pytest.fail(str(context)))
-        server = wsabi.serve("127.0.0.1", 0, on_message=lambda ws, data: 1 / 0)
-        client = wsabi.connect(url(server), on_open=lambda ws: ws.send("x"))
-        await until(lambda: client.close_code)
-        assert client.close_code == 1011
-
-    run(main)
-    assert [record.exc_info[0] for record in log.take() if record.levelname == "ERROR"] == [
-        ZeroDivisionError]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_programs_comes_out_of_the_run(run, error):
-    async def main():
-        def on_message(ws, data):
-            raise error("out")
-
-        server = wsabi.serve("127.0.0.1", 0, on_message=on_message)
-        wsabi.connect(url(server), on_open=lambda ws: ws.send("x"))
-        await asyncio.sleep(DEADLINE)
-
-    with pytest.raises(error, match="out"):
-        run(main)
-
-
 def test_a_callback_may_start_tasks(run):
     async def main():
         tasks, done = [], asyncio.Event()
@@ -322,97 +245,6 @@ def test_a_callback_may_start_tasks(run):
         await tasks[0]
 
     run(main)
-
-
-def test_closing_our_loop_while_hosted(run):
-    async def main():
-        server, client, queue = await echo_pair()
-        ours = client.loop
-        fd = ours.fileno()
-        client.send("never mind")
-        ours.close()
-        assert client.close_code == 1006 and server.stopped
-        await asyncio.sleep(0.01)
-        assert not asyncio.get_running_loop().remove_reader(fd), "it is not watched any more"
-        server, client, queue = await echo_pair()
-        assert client.loop is not ours
-        client.send("anew")
-        assert await queue.get() == "anew"
-
-    run(main)
-
-
-def test_closing_our_loop_in_a_callback(run):
-    async def main():
-        server = wsabi.serve("127.0.0.1", 0, on_message=lambda ws, data: ws.loop.close())
-        client = wsabi.connect(url(server), on_open=lambda ws: ws.send("x"))
-        await until(lambda: client.close_code)
-        assert client.loop.closed
-        await asyncio.sleep(0.01)
-
-    run(main)
-
-
-def test_several_loops_after_one_another(run):
-    async def main():
-        server, client, queue = await echo_pair()
-        client.send("x")
-        return await queue.get()
-
-    for _ in range(5):
-        assert run(main) == "x"
-
-
-def test_loops_in_threads(run):
-    async def main():
-        server, client, queue = await echo_pair()
-        for number in range(20):
-            client.send(str(number))
-            assert await queue.get() == str(number)
-        return True
-
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(run(main))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE)
-    assert results == [True] * 3
-
-
-def test_an_ended_asyncio_loop_lets_go(collected):
-    """Connections that are open when asyncio.run ends go with its loop."""
-    kept = []
-
-    async def main():
-        server, client, queue = await echo_pair()
-        kept.extend([weakref.ref(client), weakref.ref(client.loop), weakref.ref(server)])
-        client.send("x")
-        await queue.get()
-
-    before = len(_loops._of_asyncio)
-    asyncio.run(main())
-    gc.collect()
-    gc.collect()
-    assert [ref() for ref in kept] == [None] * 3
-    assert len(_loops._of_asyncio) == before
-
-
-def test_a_connection_kept_beyond_its_asyncio_loop():
-    kept = []
-
-    async def main():
-        kept.extend(await echo_pair())
-
-    asyncio.run(main())
-    server, client, _ = kept
-    gc.collect()
-    # Nobody drives it any more; it can still be used by hand, and closed.
-    assert client.state == wsabi.State.OPEN
-    client.send("x")
-    assert client.buffered_amount == 0, "there is no tick to wait for"
-    client.loop.close()
-    assert client.state == wsabi.State.CLOSED and server.stopped
 
 
 def test_cancelling_a_task_in_a_callback(run):
@@ -439,27 +271,3 @@ def test_much_both_ways(run):
             assert await queue.get() == data
 
     run(main)
-
-
-def test_what_is_no_event_loop_is_refused():
-    for bad in (5, "asyncio", object(), asyncio):
-        with pytest.raises(TypeError, match="loop must be"):
-            wsabi.connect("ws://127.0.0.1:9/", loop=bad)
-
-
-def test_a_given_asyncio_loop_that_does_not_run_yet():
-    loop = asyncio.new_event_loop()
-    server = wsabi.serve("127.0.0.1", 0, loop=loop)
-    opened = loop.create_future()
-    wsabi.connect(url(server), loop=loop, on_open=opened.set_result)
-    loop.run_until_complete(asyncio.wait_for(opened, DEADLINE))
-    server.loop.close()
-    loop.close()
-
-
-def test_a_closed_asyncio_loop_is_refused():
-    loop = asyncio.new_event_loop()
-    loop.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        wsabi.serve("127.0.0.1", 0, loop=loop)
-    gc.collect()

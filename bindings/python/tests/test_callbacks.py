@@ -8,7 +8,6 @@ import wsabi
 from scene import EVERY, SIDES, Scene
 from support import CALLBACKS, Notes, Pair, RawClient, drive, serve, settle, url
 
-
 every = pytest.mark.parametrize("side, callback", EVERY)
 
 ARGUMENTS = {"on_open": [], "on_message": [str], "on_close": [int, str], "on_error": [LookupError],
@@ -223,6 +222,26 @@ def test_none_silences_and_del_gives_the_method_back(loop, side):
     assert notes == [("function", "1"), ("method", "2")]
     with pytest.raises(AttributeError):
         del ws.on_message
+
+
+def test_none_assigned_before_connecting_silences_too(loop):
+    notes = Notes()
+
+    class Sub(wsabi.WebSocket):
+        def __init__(self):
+            super().__init__()
+            self.on_message = None
+
+        def on_message(self, data):
+            notes.append(("method", data))
+
+        def on_ping(self, data):
+            notes.append(("ping", data))
+
+    server = serve(loop, on_open=lambda ws: (ws.send("x"), ws.ping(b"after")))
+    wsabi.connect(url(server), loop=loop, factory=Sub, **notes.callbacks("on_message"))
+    drive(loop, lambda: notes)
+    assert notes == [("ping", b"after")]
 
 
 @pytest.mark.parametrize("callback", CALLBACKS)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{MessageType, Role};
+use crate::event::{Event, MessageType, Role};
 use crate::net::connector::ClientOptions;
 use crate::net::context::{Context, LogLevel, Stats};
 use crate::net::listener::ServerOptions;
@@ -18,6 +18,7 @@ use crate::net::slot::{Opening, Pending, Stage};
 use crate::net::socket::PeerAddr;
 use crate::net::writing::Sent;
 use crate::protocol::connection::Phase;
+use crate::protocol::frame::MAX_CONTROL;
 use crate::protocol::handshake::response::Response;
 use crate::protocol::handshake::server::Accept;
 
@@ -292,6 +293,26 @@ impl Conn<'_> {
         Ok(sent)
     }
 
+    /// Answers a ping that [`on_reply`](crate::Handler::on_reply) left to the application, as wsabi
+    /// does: of the pongs that wait behind a backlog only the latest is kept (RFC 6455 §5.5.3).
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
+    pub fn answer_ping(&mut self, payload: &[u8]) -> Result<()> {
+        if payload.len() > MAX_CONTROL {
+            return Err(Error::invalid(format!(
+                "the payload of a pong has {} bytes; expected at most {MAX_CONTROL}",
+                payload.len()
+            )));
+        }
+        self.open_slot()?;
+        let ping = Event::Ping(payload);
+        self.context
+            .with_connection(self.id, |connection, tools| connection.react(&ping, tools));
+        self.context.settle();
+        Ok(())
+    }
+
     /// Starts the closing handshake. Messages keep coming until the peer's Close does.
     ///
     /// A connection that is not open yet is terminated.
@@ -489,6 +510,15 @@ impl Conn<'_> {
             .slots
             .peek(self.id)
             .map_or(0, |slot| self.context.backlog(slot))
+    }
+
+    /// Whether the kernel has refused output, which waits until it takes more. What waits otherwise
+    /// was not offered to it yet.
+    pub fn is_blocked(&self) -> bool {
+        self.context
+            .slots
+            .peek(self.id)
+            .is_some_and(|slot| slot.flags.blocked)
     }
 
     /// The application's own number for this connection; 0 until it is set, and for a stale number.

@@ -3,7 +3,7 @@
 //! Does not know: how anything comes about.
 
 use crate::error::Error;
-use crate::event::Message;
+use crate::event::{CloseFrame, Message};
 use crate::net::conn::Conn;
 use crate::net::context::Context;
 use crate::net::listener::Stopped;
@@ -70,8 +70,8 @@ impl<'a> Handshake<'a> {
 pub enum Reply<'a> {
     /// The pong that answers a ping.
     Pong,
-    /// The Close frame that answers the peer's.
-    Close,
+    /// The Close frame that answers this one of the peer's.
+    Close(&'a CloseFrame<'a>),
     /// The Close frame that fails the connection, for this error.
     Fail(&'a Error),
 }
@@ -98,6 +98,13 @@ pub trait Handler {
         Some(Response::upgrade_required(
             "this server speaks WebSocket only",
         ))
+    }
+
+    /// A server is about to refuse a request for a WebSocket that is not valid, or whose Origin it
+    /// does not allow. Tells whether it shall; if not, the application answers by
+    /// [`Conn::respond`], and hears no [`on_error`](Self::on_error). The default lets it refuse.
+    fn on_refusal(&mut self, conn: &mut Conn<'_>, request: &Request<'_>, error: &Error) -> bool {
+        true
     }
 
     /// A connection is open.

@@ -22,9 +22,29 @@ use crate::net::slot::{Opening, Stage};
 use crate::protocol::connection::Phase;
 use crate::protocol::handshake::client::{request, unreadable};
 use crate::protocol::handshake::response::Response;
-use crate::protocol::handshake::server::{Asked, Refusal, examine};
+use crate::protocol::handshake::server::{Asked, Refusal, Upgrade, examine};
 use crate::protocol::head::{HeadError, HeadReader, Request, ResponseHead};
 use crate::protocol::receive::Receive;
+
+impl Context {
+    /// Lets a request wait for the application's answer.
+    fn hold(&mut self, id: ConnId, upgrade: Option<Upgrade>, head: &Arc<[u8]>, to_head: bool) {
+        self.budget = self.budget.saturating_sub(1);
+        self.leave_pending(id);
+        let now = self.now;
+        let slot = self.slots.at(id.index());
+        if let Stage::Opening(pending) = &mut slot.stage {
+            pending.opening = Opening::Held {
+                upgrade,
+                head: Arc::clone(head),
+                to_head,
+            };
+            pending.deadline = now.after(slot.config.hold_timeout);
+        }
+        self.update_interest(id);
+        self.arm(id);
+    }
+}
 
 impl Loop {
     /// A connection is readable.
@@ -311,30 +331,21 @@ impl Loop {
         };
         let asked = match examine(&request, &server.policy) {
             Ok(asked) => asked,
-            Err(refusal) => return context.refuse_to(id, refusal, request.method == "HEAD"),
+            Err(refusal) => {
+                context.hold(id, None, &head, request.method == "HEAD");
+                let refuse = handler.on_refusal(&mut context.conn(id), &request, &refusal.error);
+                if refuse && is_held(context, id) {
+                    context.refuse(id, refusal);
+                }
+                return;
+            }
         };
         let upgrade = match asked {
             Asked::Upgrade(upgrade) => Some(upgrade),
             Asked::Http => None,
         };
         let is_upgrade = upgrade.is_some();
-        context.leave_pending(id);
-        let to_head = request.method == "HEAD";
-        let now = context.now;
-        let slot = context.slots.at(id.index());
-        let hold = slot.config.hold_timeout;
-        if let Stage::Opening(pending) = &mut slot.stage {
-            pending.opening = Opening::Held {
-                upgrade,
-                head: Arc::clone(&head),
-                to_head,
-            };
-            pending.deadline = now.after(hold);
-        }
-        context.update_interest(id);
-        context.arm(id);
-        self.budget = self.budget.saturating_sub(1);
-        let context: &mut Context = self;
+        context.hold(id, upgrade, &head, request.method == "HEAD");
         let answered = if is_upgrade {
             match handler.on_upgrade(&mut context.conn(id), &request) {
                 Answer::Accept(accept) if is_held(context, id) => context.conn(id).accept(&accept),
@@ -494,8 +505,8 @@ fn hand_out<H: Handler>(
                 context.budget -= 1;
                 let answer = match event {
                     Event::Ping(_) => handler.on_reply(&mut context.conn(id), Reply::Pong),
-                    Event::Close(_) => {
-                        handler.on_reply(&mut context.conn(id), Reply::Close);
+                    Event::Close(close) => {
+                        handler.on_reply(&mut context.conn(id), Reply::Close(&close));
                         true
                     }
                     Event::Pong(_) | Event::Message(_) => false,

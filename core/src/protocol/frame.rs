@@ -50,6 +50,7 @@ pub(crate) const MAX_CONTROL: usize = 125;
 
 const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
+const RSV1: u8 = 0x40;
 const MASK: u8 = 0x80;
 
 /// The rule a header breaks.
@@ -76,12 +77,14 @@ impl Header {
         };
         let (fin, masked) = (first & FIN != 0, second & MASK != 0);
         if first & RSV != 0 {
-            return Err(Violation(
-                "a reserved bit is set and no extension gives it a meaning (RFC 6455 §5.2)",
-            ));
+            return Err(Violation(if first & RSV == RSV1 {
+                "the reserved bit RSV1 is set and no extension gives it a meaning (RFC 6455 §5.2)"
+            } else {
+                "a reserved bit, RSV2 or RSV3, is set and no extension gives it a meaning (RFC 6455 §5.2)"
+            }));
         }
         let Some(opcode) = Opcode::from_bits(first & 0x0f) else {
-            return Err(Violation("the opcode is reserved (RFC 6455 §5.2)"));
+            return Err(reserved(first & 0x0f));
         };
         match (receiver, masked) {
             (Role::Server, true) | (Role::Client, false) => {}
@@ -98,9 +101,11 @@ impl Header {
                 return Err(Violation("a control frame is fragmented (RFC 6455 §5.5)"));
             }
             if short > MAX_CONTROL as u8 {
-                return Err(Violation(
-                    "a control frame is longer than 125 octets (RFC 6455 §5.5)",
-                ));
+                return Err(Violation(if short == 126 {
+                    "a control frame is longer than 125 octets, its length field is 126 (RFC 6455 §5.5)"
+                } else {
+                    "a control frame is longer than 125 octets, its length field is 127 (RFC 6455 §5.5)"
+                }));
             }
         }
         let Some((len, extended)) = read_length(short, rest)? else {
@@ -130,6 +135,20 @@ impl Header {
             6 + extended,
         )))
     }
+}
+
+/// The violation of a frame with a reserved opcode.
+#[cold]
+const fn reserved(opcode: u8) -> Violation {
+    macro_rules! violation {
+        ($($opcode:literal)*) => {
+            match opcode {
+                $($opcode => concat!("the opcode is reserved: ", $opcode, " (RFC 6455 §5.2)"),)*
+                _ => "the opcode is reserved (RFC 6455 §5.2)",
+            }
+        };
+    }
+    Violation(violation!(3 4 5 6 7 11 12 13 14 15))
 }
 
 /// The payload length and how many octets of extended length it took.

@@ -325,10 +325,17 @@ impl Receive {
                     "a continuation frame came without a message to continue (RFC 6455 §5.4)",
                 ));
             }
-            (Some(_), Some(_)) => {
+            (Some(message_type), Some(_)) => {
                 return Err(Error::new(
                     ErrorKind::Protocol,
-                    "a new message began before the fragmented one ended (RFC 6455 §5.4)",
+                    match message_type {
+                        MessageType::Text => {
+                            "a new message, of text, began before the fragmented one ended (RFC 6455 §5.4)"
+                        }
+                        MessageType::Binary => {
+                            "a new message, binary, began before the fragmented one ended (RFC 6455 §5.4)"
+                        }
+                    },
                 ));
             }
         };

@@ -14,7 +14,7 @@ const { WebSocketServer } = WebSocket;
 const ws = require(path.join(places.MODULES, 'ws'));
 
 // Long enough for a machine that does much else at the same time.
-const DEADLINE = 30_000;
+const DEADLINE = 20_000;
 
 /** A test with a deadline. */
 function test(name, body, options) {
@@ -37,7 +37,11 @@ function next(emitter, event) {
 
 /** Waits until a condition holds that no event tells of. */
 async function until(condition) {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+  const end = Date.now() + DEADLINE;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`waited in vain until ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
 
 /** Lets everything run that is ready to. */
@@ -111,11 +115,10 @@ async function withPeer(t, role, { options = {}, onSubject = () => {}, after } =
     const { peer } = await raw.rawClient(t, server.port, { after });
     return { ...await connected, peer, server };
   }
-  const make = (opcode, payload, more) => frames.frame(opcode, payload, more);
   const server = await raw.rawServer(t, {
     respond: (request) => Buffer.concat([
       Buffer.from(raw.responseHead(request), 'latin1'),
-      after?.(make) ?? Buffer.alloc(0),
+      after?.(frames.frame) ?? Buffer.alloc(0),
     ]),
   });
   const subject = startClient(t, server.url, { perMessageDeflate: false, ...options });

@@ -23,7 +23,7 @@ function parseHead(text) {
   return { first, fields, headers };
 }
 
-/** Collects octets until `size` of them say that a head is complete. */
+/** Reads until a head is complete; what came behind it is `rest`. */
 function readHead(socket) {
   return new Promise((resolve, reject) => {
     let bytes = Buffer.alloc(0);

@@ -1,0 +1,164 @@
+'use strict';
+// From the crate's errors, a number and a sentence, to Errors as users of `ws` know them.
+
+const { getSystemErrorMap } = require('node:util');
+
+/** The numbers of `ErrorKind` in the crate. */
+const KIND = {
+  INVALID: -1,
+  CLOSED: -2,
+  STATE: -6,
+  FORKED: -8,
+  NO_MEMORY: -10,
+  IO: -20,
+  LISTEN: -21,
+  RESOLVE: -22,
+  CONNECT: -23,
+  LOST: -24,
+  PROTOCOL: -30,
+  INVALID_TEXT: -31,
+  MESSAGE_TOO_BIG: -32,
+  TOO_MANY_FRAGMENTS: -33,
+  HANDSHAKE: -40,
+  HANDSHAKE_TOO_LARGE: -41,
+  REFUSED: -43,
+  OVERLOADED: -44,
+  HANDSHAKE_TIMEOUT: -50,
+  KEEPALIVE_TIMEOUT: -51,
+  IDLE_TIMEOUT: -52,
+};
+
+/** The rules of RFC 6455 by what the crate says of them: the code, and what `ws` says. */
+const RULES = [
+  [/reserved bit RSV1/, 'WS_ERR_UNEXPECTED_RSV_1', 'RSV1 must be clear'],
+  [/reserved bit/, 'WS_ERR_UNEXPECTED_RSV_2_3', 'RSV2 and RSV3 must be clear'],
+  [/opcode is reserved: (\d+)/, 'WS_ERR_INVALID_OPCODE', 'invalid opcode $1'],
+  [/without a message to continue/, 'WS_ERR_INVALID_OPCODE', 'invalid opcode 0'],
+  [/new message, of text/, 'WS_ERR_INVALID_OPCODE', 'invalid opcode 1'],
+  [/new message, binary/, 'WS_ERR_INVALID_OPCODE', 'invalid opcode 2'],
+  [/client's frame is not masked/, 'WS_ERR_EXPECTED_MASK', 'MASK must be set'],
+  [/server's frame is masked/, 'WS_ERR_UNEXPECTED_MASK', 'MASK must be clear'],
+  [/control frame is fragmented/, 'WS_ERR_EXPECTED_FIN', 'FIN must be set'],
+  [/its length field is (\d+)/, 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 'invalid payload length $1'],
+  [/half a code/, 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 'invalid payload length 1'],
+  [/Close frame has the code (\d+)/, 'WS_ERR_INVALID_CLOSE_CODE', 'invalid status code $1'],
+];
+
+function coded(Type, message, code) {
+  const error = new Type(message);
+  error.code = code;
+  return error;
+}
+
+/** A message above the limit, or above what a number of JavaScript can say. */
+function tooBig(length) {
+  if (length > Number.MAX_SAFE_INTEGER) {
+    return coded(
+      RangeError,
+      'Unsupported WebSocket frame: payload length > 2^53 - 1',
+      'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH',
+    );
+  }
+  return coded(RangeError, 'Max payload size exceeded', 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH');
+}
+
+function violation(detail) {
+  for (const [pattern, code, words] of RULES) {
+    const match = pattern.exec(detail);
+    if (match !== null) {
+      return coded(RangeError, `Invalid WebSocket frame: ${words.replace('$1', match[1])}`, code);
+    }
+  }
+  // wsabi is stricter than `ws` in a few places, such as lengths that are not in their shortest form.
+  return coded(RangeError, `Invalid WebSocket frame: ${detail}`, 'WS_ERR_PROTOCOL');
+}
+
+/** Why a connection was failed for what its peer has sent. */
+function receiveError(kind, detail) {
+  switch (kind) {
+    case KIND.INVALID_TEXT:
+      return coded(Error, 'Invalid WebSocket frame: invalid UTF-8 sequence', 'WS_ERR_INVALID_UTF8');
+    case KIND.MESSAGE_TOO_BIG:
+      return tooBig(Number(/at least (\d+) bytes/.exec(detail)?.[1]));
+    case KIND.TOO_MANY_FRAGMENTS:
+      return coded(RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS');
+    case KIND.PROTOCOL:
+      return violation(detail);
+    default:
+      return new Error(detail);
+  }
+}
+
+/** An error of the system, as Node's own sockets report it. */
+function systemError(syscall, osError, detail, place) {
+  const [code, words] = getSystemErrorMap().get(-osError) ?? [];
+  if (code === undefined) return Object.assign(new Error(detail), { syscall, ...place });
+  const where = place.port === undefined ? place.address : `${place.address}:${place.port}`;
+  const what = syscall === 'listen' ? `${code}: ${words}` : code;
+  return Object.assign(new Error(`${syscall} ${what} ${where}`), {
+    errno: -osError, code, syscall, ...place,
+  });
+}
+
+/** What `ws` says of a response that is not valid, by a word of the crate's sentence. */
+const RESPONSES = [
+  ['"Upgrade: websocket"', 'Invalid Upgrade header'],
+  ['Sec-WebSocket-Accept', 'Invalid Sec-WebSocket-Accept header'],
+  ['extension', 'Server sent a Sec-WebSocket-Extensions header but no extension was requested'],
+];
+
+/** What `ws` says of a request that is not valid, by a word of the crate's sentence. */
+const REQUESTS = [
+  ['method', 'Invalid HTTP method'],
+  ['Sec-WebSocket-Key', 'Missing or invalid Sec-WebSocket-Key header'],
+  ['Sec-WebSocket-Version', 'Missing or invalid Sec-WebSocket-Version header'],
+  ['Sec-WebSocket-Protocol', 'Invalid Sec-WebSocket-Protocol header'],
+  ['"Upgrade: websocket"', 'Invalid Upgrade header'],
+];
+
+/** Why a server refuses a request. */
+function requestError(detail) {
+  return new Error(REQUESTS.find(([word]) => detail.includes(word))?.[1] ?? detail);
+}
+
+/** Why an opening handshake as a client failed. */
+function handshakeError(kind, osError, detail, status, place, offered) {
+  switch (kind) {
+    case KIND.REFUSED:
+      return new Error(`Unexpected server response: ${status}`);
+    case KIND.HANDSHAKE_TIMEOUT:
+      return new Error('Opening handshake has timed out');
+    case KIND.LOST:
+      return osError === 0
+        ? coded(Error, 'socket hang up', 'ECONNRESET')
+        : systemError('read', osError, detail, place);
+    case KIND.CONNECT:
+      return systemError('connect', osError, detail, place);
+    case KIND.RESOLVE:
+      return Object.assign(new Error(`getaddrinfo ENOTFOUND ${place.address}`, { cause: new Error(detail) }), {
+        code: 'ENOTFOUND', errno: -3008, syscall: 'getaddrinfo', hostname: place.address,
+      });
+    case KIND.HANDSHAKE:
+      if (detail.includes('subprotocol')) {
+        return new Error(offered
+          ? 'Server sent an invalid subprotocol'
+          : 'Server sent a subprotocol but none was requested');
+      }
+      return new Error(RESPONSES.find(([word]) => detail.includes(word))?.[1] ?? detail);
+    default:
+      return new Error(detail);
+  }
+}
+
+/** A command's error that only a wrong argument can bring about. */
+function commandError(detail) {
+  return new TypeError(detail);
+}
+
+function notSupported(what) {
+  return coded(Error, `${what} is not supported by wsabi yet`, 'WSABI_ERR_NOT_SUPPORTED');
+}
+
+module.exports = {
+  KIND, commandError, handshakeError, notSupported, receiveError, requestError, systemError,
+};

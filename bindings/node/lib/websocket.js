@@ -1,0 +1,543 @@
+'use strict';
+// The class WebSocket, client and server side.
+
+const { EventEmitter } = require('node:events');
+const { BINARY, BINARY_TYPES, CLOSED, CLOSING, CONNECTING, EMPTY_BUFFER, OPEN, PING, READY_STATES, TEXT } = require('./constants');
+const { clientOf } = require('./client');
+const { KIND, commandError, handshakeError, notSupported, receiveError } = require('./errors');
+const { addEventTarget } = require('./events');
+const { Outgoing, isBlob, lengthOf, toBytes } = require('./outgoing');
+const { addon, awaitWrite, connections, flushSoon, guarded, start } = require('./native');
+const { makeResponse } = require('./request');
+const { ConnectionSocket } = require('./socket');
+
+/** The flags of a send, as `src/commands.rs` has them. */
+const FLAG_TEXT = 1;
+const FLAG_FRAGMENT = 2;
+const FLAG_FIN = 4;
+
+/** The addon's commands, from the first WebSocket on. */
+let commands = null;
+
+function notOpen(state) {
+  return new Error(`WebSocket is not open: readyState ${state} (${READY_STATES[state]})`);
+}
+
+function listOf(protocols) {
+  if (protocols === undefined) return [];
+  return Array.isArray(protocols) ? [...protocols] : [protocols];
+}
+
+class WebSocket extends EventEmitter {
+  constructor(address, protocols, options) {
+    super();
+    this._readyState = CONNECTING;
+    this._index = 0;
+    this._generation = 0;
+    this._isServer = address === null;
+    this._server = null;
+    this._binaryType = 'nodebuffer';
+    this._protocol = '';
+    this._url = undefined;
+    this._paused = false;
+    this._isTerminated = false;
+    this._isSynchronous = true;
+    this._autoPong = true;
+    // What was received and waits for `resume`, and whether somebody sees to it.
+    this._held = null;
+    this._isReleasing = false;
+    this._errorEmitted = false;
+    this._closeFrameReceived = false;
+    this._closeFrameSent = false;
+    this._facade = null;
+    this._client = null;
+    // What is sent and cannot go to the addon at once, and the callbacks of what did.
+    this._outgoing = null;
+    this._fragmented = false;
+    this._fragmentFlags = 0;
+    this._callbacks = null;
+    this._isAwaiting = false;
+    this._lateBytes = 0;
+    commands ??= start();
+    if (this._isServer) {
+      if (options !== undefined) this._setUp(options);
+      return;
+    }
+    if (typeof protocols === 'object' && protocols !== null && !Array.isArray(protocols)) {
+      options = protocols;
+      protocols = undefined;
+    }
+    this._connect(address, listOf(protocols === undefined ? options?.protocols : protocols), options);
+  }
+
+  _setUp(options) {
+    this._autoPong = Boolean(options.autoPong);
+    this._isSynchronous = Boolean(options.allowSynchronousEvents);
+  }
+
+  _connect(address, subprotocols, given) {
+    const { href, place, options, connecting } = clientOf(address, subprotocols, given);
+    this._url = href;
+    this._setUp(options);
+    this._client = { place, isOffering: subprotocols.length > 0 };
+    const outcome = addon.connect(connecting);
+    if (outcome.kind !== 0) {
+      if (outcome.kind === KIND.INVALID) throw new SyntaxError(outcome.detail);
+      throw new Error(outcome.detail);
+    }
+    this._index = outcome.index;
+    this._generation = outcome.generation;
+    connections[outcome.index] = this;
+  }
+
+  /** A server has accepted a connection. */
+  _attach(index, generation, server, protocol, facade) {
+    this._index = index;
+    this._generation = generation;
+    this._server = server;
+    this._protocol = protocol;
+    this._facade = facade;
+    connections[index] = this;
+  }
+
+  get binaryType() {
+    return this._binaryType;
+  }
+
+  set binaryType(type) {
+    if (BINARY_TYPES.includes(type)) this._binaryType = type;
+  }
+
+  get bufferedAmount() {
+    const waiting = this._outgoing === null ? 0 : this._outgoing.bytes;
+    return this._lateBytes + waiting + commands.buffered(this._index, this._generation);
+  }
+
+  get extensions() {
+    return '';
+  }
+
+  get isPaused() {
+    return this._paused;
+  }
+
+  get protocol() {
+    return this._protocol;
+  }
+
+  get readyState() {
+    return this._readyState;
+  }
+
+  get url() {
+    return this._url;
+  }
+
+  get _socket() {
+    if (this._facade === null && this._readyState !== CONNECTING && this._generation !== 0) {
+      this._facade = new ConnectionSocket(this._index, this._generation);
+    }
+    return this._facade;
+  }
+
+  setSocket() {
+    throw notSupported('setSocket()');
+  }
+
+  send(data, options, cb) {
+    if (this._readyState === CONNECTING) throw notOpen(CONNECTING);
+    if (typeof options === 'function') {
+      cb = options;
+      options = undefined;
+    }
+    if (typeof data === 'number') data = data.toString();
+    if (this._readyState !== OPEN) {
+      this._sendLate(data, cb);
+      return;
+    }
+    let flags = typeof data === 'string' ? FLAG_TEXT : 0;
+    if (options || this._fragmented) flags = this._flagsOf(flags, options || {});
+    this._queueOrSend(flags, data || EMPTY_BUFFER, cb);
+  }
+
+  _flagsOf(flags, options) {
+    this._checkMask(options.mask);
+    if ('binary' in options) flags = options.binary ? 0 : FLAG_TEXT;
+    const isLast = !('fin' in options) || Boolean(options.fin);
+    if (this._fragmented) flags = this._fragmentFlags;
+    else if (isLast) return flags;
+    this._fragmentFlags = flags;
+    this._fragmented = !isLast;
+    return flags | FLAG_FRAGMENT | (isLast ? FLAG_FIN : 0);
+  }
+
+  ping(data, mask, cb) {
+    this._control('ping', data, mask, cb);
+  }
+
+  pong(data, mask, cb) {
+    this._control('pong', data, mask, cb);
+  }
+
+  _control(name, data, mask, cb) {
+    if (this._readyState === CONNECTING) throw notOpen(CONNECTING);
+    if (typeof data === 'function') {
+      cb = data;
+      data = mask = undefined;
+    } else if (typeof mask === 'function') {
+      cb = mask;
+      mask = undefined;
+    }
+    if (typeof data === 'number') data = data.toString();
+    if (this._readyState !== OPEN) {
+      this._sendLate(data, cb);
+      return;
+    }
+    this._checkMask(mask);
+    if (!data) data = EMPTY_BUFFER;
+    else if (typeof data === 'string') data = Buffer.from(data);
+    else if (!isBlob(data)) data = toBytes(data);
+    if (lengthOf(data) > 125) throw new RangeError('The data size must not be greater than 125 bytes');
+    this._queueOrSend(name, data, cb);
+  }
+
+  /** RFC 6455 §5.3 leaves no choice. */
+  _checkMask(mask) {
+    if (mask !== undefined && Boolean(mask) === this._isServer) {
+      throw notSupported(this._isServer ? 'Masking frames as a server' : 'Leaving frames unmasked as a client');
+    }
+  }
+
+  /** `what` is the flags of a message, or the name of a control frame. */
+  _queueOrSend(what, data, cb) {
+    if (this._outgoing === null) {
+      if (!isBlob(data)) {
+        this._send(what, data, cb);
+        return;
+      }
+      this._outgoing = new Outgoing(this);
+    } else if (typeof data !== 'string' && !isBlob(data)) {
+      data = toBytes(data);
+    }
+    this._outgoing.add(what, data, cb);
+  }
+
+  _send(what, data, cb) {
+    let answer;
+    if (typeof what === 'string') answer = commands[what](this._index, this._generation, data);
+    else if (typeof data === 'string') answer = commands.sendText(this._index, this._generation, data, what);
+    else answer = commands.sendBytes(this._index, this._generation, toBytes(data), what);
+    if (answer !== undefined && !this._onAnswer(answer, data, cb)) return;
+    if (typeof cb === 'function') {
+      (this._callbacks ??= []).push(commands.progress(this._index, this._generation, 1), cb);
+      awaitWrite(this);
+    }
+  }
+
+  /** Sees to the answer of a command to send, and tells whether it was accepted. */
+  _onAnswer(answer, data, cb) {
+    if (answer > 0) {
+      flushSoon();
+      return true;
+    }
+    if (answer === KIND.CLOSED) {
+      // The addon knows of the end before its event.
+      this._readyState = CLOSING;
+      this._sendLate(data, cb);
+      return false;
+    }
+    if (answer === KIND.INVALID) throw commandError('The data of a text message is not UTF-8');
+    throw new Error(`wsabi cannot send: error ${answer}`);
+  }
+
+  _sendLate(data, cb) {
+    if (data) this._lateBytes += lengthOf(data);
+    if (typeof cb === 'function') process.nextTick(cb, notOpen(this._readyState));
+  }
+
+  /** Calls the callbacks of what is in the kernel's hands. */
+  _settleCallbacks() {
+    const callbacks = this._callbacks;
+    if (callbacks === null) return;
+    const written = commands.progress(this._index, this._generation, 0);
+    let done = 0;
+    while (done < callbacks.length && callbacks[done] <= written) done += 2;
+    if (done === 0) return;
+    this._callbacks = done === callbacks.length ? null : callbacks.slice(done);
+    for (let at = 1; at < done; at += 2) guarded(callbacks[at]);
+  }
+
+  _failCallbacks() {
+    const waiting = [];
+    if (this._callbacks !== null) {
+      for (let at = 1; at < this._callbacks.length; at += 2) waiting.push(this._callbacks[at]);
+      this._callbacks = null;
+    }
+    if (this._outgoing !== null) waiting.push(...this._outgoing.end());
+    if (waiting.length === 0) return;
+    const error = new Error('The connection was closed before the data was written');
+    error.code = 'ERR_STREAM_DESTROYED';
+    for (const cb of waiting) guarded(cb, error);
+  }
+
+  close(code, data) {
+    if (this._readyState === CLOSED || this._readyState === CLOSING) return;
+    if (this._readyState === CONNECTING) {
+      this._abort('WebSocket was closed before the connection was established');
+      return;
+    }
+    let reason = '';
+    if (code !== undefined) {
+      if (typeof code !== 'number' || !isCloseCode(code)) {
+        throw new TypeError('First argument must be a valid error code number');
+      }
+      if (data !== undefined && data.length > 0) {
+        const bytes = typeof data === 'string' ? Buffer.from(data) : toBytes(data);
+        if (bytes.length > 123) throw new RangeError('The message must not be greater than 123 bytes');
+        reason = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString();
+      }
+    }
+    this._readyState = CLOSING;
+    if (this._outgoing === null) this._close(code, reason);
+    else this._outgoing.close(code, reason);
+  }
+
+  _close(code, reason) {
+    const answer = commands.close(this._index, this._generation, code ?? 0, reason);
+    if (answer === undefined || answer > 0) this._closeFrameSent = true;
+    if (answer > 0) flushSoon();
+  }
+
+  terminate() {
+    if (this._readyState === CLOSED) return;
+    if (this._readyState === CONNECTING) {
+      this._abort('WebSocket was closed before the connection was established');
+      return;
+    }
+    this._readyState = CLOSING;
+    this._isTerminated = true;
+    this._terminate();
+  }
+
+  _terminate() {
+    if (commands.terminate(this._index, this._generation) > 0) flushSoon();
+  }
+
+  /** Gives an opening handshake up; what becomes of the connection is nobody's business then. */
+  _abort(message) {
+    this._readyState = CLOSING;
+    if (this._generation !== 0) {
+      connections[this._index] = undefined;
+      this._terminate();
+    }
+    process.nextTick(() => this._emitErrorAndClose(new Error(message)));
+  }
+
+  /** Tells why there is no connection, and that. */
+  _emitErrorAndClose(error) {
+    this._readyState = CLOSING;
+    this._emitError(error, () => this._emitClose(1006, EMPTY_BUFFER));
+  }
+
+  pause() {
+    if (this._readyState === CONNECTING || this._readyState === CLOSED) return;
+    this._paused = true;
+    commands.pause(this._index, this._generation);
+  }
+
+  resume() {
+    if (this._readyState === CONNECTING || this._readyState === CLOSED) return;
+    this._paused = false;
+    if (this._held === null) this._read();
+    else this._releaseSoon();
+  }
+
+  _read() {
+    if (commands.resume(this._index, this._generation) > 0) flushSoon();
+  }
+
+  /** A message, ping or pong has come. */
+  _receive(kind, data) {
+    if (this._held === null && !this._paused && this._isSynchronous) {
+      this._emitReceived(kind, data);
+      return;
+    }
+    if (this._held === null) {
+      this._held = [];
+      commands.pause(this._index, this._generation);
+    }
+    this._held.push(kind, data);
+    if (!this._paused) this._releaseSoon();
+  }
+
+  /** Goes on with what is held, after what is under way. */
+  _releaseSoon() {
+    if (this._isReleasing) return;
+    this._isReleasing = true;
+    const release = () => {
+      this._isReleasing = false;
+      this._release(false);
+    };
+    if (this._isSynchronous) process.nextTick(release);
+    else setImmediate(release);
+  }
+
+  _release(isEnd) {
+    while (this._held !== null && (isEnd || !this._paused)) {
+      const [kind, data] = this._held.splice(0, 2);
+      if (this._held.length === 0) this._held = null;
+      guarded(() => this._emitReceived(kind, data));
+      if (!this._isSynchronous && !isEnd && this._held !== null) {
+        if (!this._paused) this._releaseSoon();
+        return;
+      }
+    }
+    if (this._held === null && !this._paused && !isEnd) this._read();
+  }
+
+  _emitReceived(kind, data) {
+    if (kind === TEXT) this.emit('message', data, false);
+    else if (kind === BINARY) this.emit('message', this._converted(data), true);
+    else if (kind === PING) this._onPing(data);
+    else this.emit('pong', data);
+  }
+
+  _onPing(data) {
+    if (this._autoPong && this._readyState === OPEN
+      && commands.answerPing(this._index, this._generation, data) > 0) {
+      flushSoon();
+    }
+    this.emit('ping', data);
+  }
+
+  _converted(data) {
+    switch (this._binaryType) {
+      case 'nodebuffer':
+        return data;
+      case 'arraybuffer':
+        return data.buffer.slice(data.byteOffset, data.byteOffset + data.length);
+      case 'blob':
+        return new Blob([data]);
+      default:
+        return data.length === 0 ? [] : [data];
+    }
+  }
+
+  /** The opening handshake of a client is complete. */
+  _onOpened(protocol, status, statusMessage, rawHeaders) {
+    if (this._readyState !== CONNECTING) return;
+    if (this.listenerCount('upgrade') > 0) {
+      const facade = this._facade = new ConnectionSocket(this._index, this._generation);
+      this.emit('upgrade', makeResponse(facade, status, statusMessage, rawHeaders));
+      if (this._readyState !== CONNECTING) return;
+    }
+    if (protocol === null && this._client.isOffering) {
+      this._abort('Server sent no subprotocol');
+      return;
+    }
+    this._client = null;
+    if (protocol !== null) this._protocol = protocol;
+    this._opened();
+  }
+
+  _opened() {
+    this._readyState = OPEN;
+    this.emit('open');
+  }
+
+  /** The peer's Close frame has come, and is about to be answered. */
+  _onClosing() {
+    this._closeFrameReceived = true;
+    this._closeFrameSent = true;
+    if (this._readyState === OPEN) this._readyState = CLOSING;
+  }
+
+  /** The peer broke a rule or a limit; the connection is about to be failed. */
+  _onFailed(kind, detail) {
+    // What came before it comes before it, even to one that is paused: there is nothing after.
+    this._release(true);
+    this._readyState = CLOSING;
+    this._emitError(receiveError(kind, detail));
+  }
+
+  /** A Blob that was to be sent cannot be read. */
+  _onUnreadable(error) {
+    if (this._readyState === CLOSED) return;
+    this._readyState = CLOSING;
+    this._terminate();
+    this._emitError(error);
+  }
+
+  /** The connection has ended. */
+  _onClosed(code, reason, kind, osError, detail, status) {
+    this._release(true);
+    if (this._client !== null) {
+      const { place, isOffering } = this._client;
+      const error = handshakeError(kind, osError, detail, status, place, isOffering);
+      this._emitErrorAndClose(error);
+      return;
+    }
+    let text = reason;
+    if (kind === KIND.KEEPALIVE_TIMEOUT || kind === KIND.IDLE_TIMEOUT) text = detail;
+    this._closeFrameReceived = kind === 0;
+    this._closeFrameSent = kind === 0;
+    guarded(() => this._emitClose(code, text === '' ? EMPTY_BUFFER : ownBytes(text)));
+  }
+
+  /** Emits an error, and does what follows. */
+  _emitError(error, follow = () => {}) {
+    if (this._errorEmitted) {
+      follow();
+      return;
+    }
+    this._errorEmitted = true;
+    if (this.listenerCount('error') > 0) {
+      guarded(() => this.emit('error', error));
+      guarded(follow);
+      return;
+    }
+    // Thrown from a callback of Node's own, where the report of an error that nobody listens to
+    // says so.
+    setImmediate(() => {
+      setImmediate(follow);
+      this.emit('error', error);
+    });
+  }
+
+  _emitClose(code, reason) {
+    const { _facade: facade, _server: server } = this;
+    this._readyState = CLOSED;
+    this._client = null;
+    // No command finds a connection of these numbers.
+    this._index = this._generation = 0;
+    this._failCallbacks();
+    if (facade !== null) guarded(() => facade._onClosed());
+    if (server !== null) server._forget(this);
+    this.emit('close', code, reason);
+  }
+}
+
+/** The codes that may be sent (RFC 6455 §7.4). */
+function isCloseCode(code) {
+  return Number.isInteger(code) && (
+    (code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code <= 4999)
+  );
+}
+
+/** Bytes that are not of Node's pool, which a WebSocket that is kept would keep. */
+function ownBytes(text) {
+  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
+  bytes.write(text);
+  return bytes;
+}
+
+READY_STATES.forEach((name, value) => {
+  Object.defineProperty(WebSocket, name, { enumerable: true, value });
+  Object.defineProperty(WebSocket.prototype, name, { enumerable: true, value });
+});
+for (const name of ['binaryType', 'bufferedAmount', 'extensions', 'isPaused', 'protocol', 'readyState', 'url']) {
+  Object.defineProperty(WebSocket.prototype, name, { enumerable: true });
+}
+addEventTarget(WebSocket.prototype);
+
+module.exports = WebSocket;

@@ -1,0 +1,297 @@
+//! The commands that JavaScript gives for each message, as bare Node-API functions.
+//!
+//! A connection is two numbers here, the halves of its own. A command answers nothing, or 1 if
+//! JavaScript has to see to a flush, or the negative number of an error.
+//!
+//! Does not know: what a WebSocket is in JavaScript.
+
+use core::ffi::CStr;
+use core::ptr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use napi::sys::{self, napi_callback_info, napi_env, napi_value};
+use wsabi::{ConnId, Context, Error, ErrorKind, MessageType, Result};
+
+use crate::host::Host;
+use crate::js;
+
+/// The flags of a send.
+const TEXT: u32 = 1;
+const FRAGMENT: u32 = 2;
+const FIN: u32 = 4;
+
+type Callback = extern "C" fn(napi_env, napi_callback_info) -> napi_value;
+
+/// All commands, with their names.
+pub(crate) const ALL: [(&CStr, Callback); 13] = [
+    (c"sendText", send_text),
+    (c"sendBytes", send_bytes),
+    (c"ping", ping),
+    (c"pong", pong),
+    (c"answerPing", answer_ping),
+    (c"close", close),
+    (c"terminate", terminate),
+    (c"pause", pause),
+    (c"resume", resume),
+    (c"buffered", buffered),
+    (c"progress", progress),
+    (c"flush", flush),
+    (c"writeAtOnce", write_at_once),
+];
+
+/// Carries out a command with its arguments, inside of a boundary for panics.
+#[inline]
+fn enter<const N: usize>(
+    env: napi_env,
+    info: napi_callback_info,
+    act: impl FnOnce(&Host, [napi_value; N]) -> napi_value,
+) -> napi_value {
+    let (values, data) = js::arguments(env, info);
+    // SAFETY: the functions are made with a host that lives as long as the environment.
+    let host = unsafe { &*data.cast::<Host>() };
+    catch_unwind(AssertUnwindSafe(|| act(host, values)))
+        .unwrap_or_else(|_| js::throw(env, "a defect in wsabi was caught"))
+}
+
+/// The connection of the first two arguments.
+#[inline]
+fn connection(host: &Host, values: &[napi_value]) -> Result<ConnId> {
+    let (index, generation) = (
+        js::to_uint(host.env(), values[0]),
+        js::to_uint(host.env(), values[1]),
+    );
+    ConnId::from_u64(u64::from(generation) << 32 | u64::from(index))
+        .ok_or_else(|| Error::new(ErrorKind::Closed, "there is no such connection"))
+}
+
+/// The octets of a frame: header, masking key of a client, payload.
+const fn frame_len(len: usize, masked: bool) -> u64 {
+    let extended = match len {
+        0..126 => 0,
+        126..0x1_0000 => 2,
+        _ => 8,
+    };
+    2 + extended + if masked { 4 } else { 0 } + len as u64
+}
+
+/// Counts what was sent, in the connection's own number: see [`progress`].
+#[inline]
+fn count(context: &mut Context, id: ConnId, len: usize) {
+    let mut conn = context.conn(id);
+    let sent = conn.user() + frame_len(len, conn.server().is_none());
+    // Fails for a stale number only, which has just taken a message.
+    let _ = conn.set_user(sent);
+}
+
+#[inline]
+fn send(host: &Host, id: ConnId, payload: &[u8], flags: u32) -> Result<()> {
+    let message_type = if flags & TEXT == 0 {
+        MessageType::Binary
+    } else {
+        MessageType::Text
+    };
+    host.command(|context| {
+        let mut conn = context.conn(id);
+        if flags & FRAGMENT == 0 {
+            conn.send(message_type, payload)?;
+        } else {
+            conn.send_fragment(message_type, payload, flags & FIN != 0)?;
+        }
+        count(context, id, payload.len());
+        Ok(())
+    })
+}
+
+extern "C" fn send_text(env: napi_env, info: napi_callback_info) -> napi_value {
+    enter(env, info, |host, values: [napi_value; 4]| {
+        let flags = js::to_uint(env, values[3]);
+        let mut buffer = host.text.borrow_mut();
+        let result = connection(host, &values).and_then(|id| {
+            match js::read_text(env, values[2], &mut buffer) {
+                Some(payload) => send(host, id, payload, flags),
+                None => Err(Error::new(ErrorKind::NoMemory, "no memory for the text")),
+            }
+        });
+        js::reuse(&mut buffer);
+        host.answer(result)
+    })
+}
+
+/// Carries out a command on octets, which are its third argument.
+#[inline]
+fn with_bytes<const N: usize>(
+    env: napi_env,
+    info: napi_callback_info,
+    act: impl FnOnce(&Host, ConnId, &[u8], [napi_value; N]) -> Result<()>,
+) -> napi_value {
+    enter(env, info, |host, values: [napi_value; N]| {
+        let result = connection(host, &values).and_then(|id| {
+            // SAFETY: no command runs JavaScript.
+            match unsafe { js::to_bytes(env, values[2]) } {
+                Some(payload) => act(host, id, payload, values),
+                None => Err(Error::new(ErrorKind::Invalid, "the data is not a view")),
+            }
+        });
+        host.answer(result)
+    })
+}
+
+extern "C" fn send_bytes(env: napi_env, info: napi_callback_info) -> napi_value {
+    with_bytes(env, info, |host, id, payload, values: [napi_value; 4]| {
+        send(host, id, payload, js::to_uint(env, values[3]))
+    })
+}
+
+extern "C" fn ping(env: napi_env, info: napi_callback_info) -> napi_value {
+    with_bytes(env, info, |host, id, payload, _: [napi_value; 3]| {
+        host.command(|context| {
+            context.conn(id).ping(payload)?;
+            count(context, id, payload.len());
+            Ok(())
+        })
+    })
+}
+
+/// Answers a ping: not counted, so that [`progress`] may tell a little less than is written.
+extern "C" fn answer_ping(env: napi_env, info: napi_callback_info) -> napi_value {
+    with_bytes(env, info, |host, id, payload, _: [napi_value; 3]| {
+        host.command(|context| context.conn(id).answer_ping(payload))
+    })
+}
+
+extern "C" fn pong(env: napi_env, info: napi_callback_info) -> napi_value {
+    with_bytes(env, info, |host, id, payload, _: [napi_value; 3]| {
+        host.command(|context| {
+            context.conn(id).pong(payload)?;
+            count(context, id, payload.len());
+            Ok(())
+        })
+    })
+}
+
+/// Closes with a code, 0 for none, and a reason.
+extern "C" fn close(env: napi_env, info: napi_callback_info) -> napi_value {
+    enter(env, info, |host, values: [napi_value; 4]| {
+        let code = u16::try_from(js::to_uint(env, values[2])).unwrap_or(u16::MAX);
+        let mut buffer = host.text.borrow_mut();
+        let reason = js::read_text(env, values[3], &mut buffer).unwrap_or_default();
+        let reason = String::from_utf8_lossy(reason).into_owned();
+        js::reuse(&mut buffer);
+        let result = connection(host, &values).and_then(|id| {
+            host.command(|context| {
+                let mut conn = context.conn(id);
+                conn.close((code != 0).then_some(code), &reason)
+            })
+        });
+        host.answer(result)
+    })
+}
+
+/// Carries out a command that has no arguments.
+#[inline]
+fn plain(
+    env: napi_env,
+    info: napi_callback_info,
+    act: impl FnOnce(&mut Context, ConnId) -> Result<()>,
+) -> napi_value {
+    enter(env, info, |host, values: [napi_value; 2]| {
+        let result =
+            connection(host, &values).and_then(|id| host.command(|context| act(context, id)));
+        host.answer(result)
+    })
+}
+
+extern "C" fn terminate(env: napi_env, info: napi_callback_info) -> napi_value {
+    plain(env, info, |context, id| context.conn(id).terminate())
+}
+
+extern "C" fn pause(env: napi_env, info: napi_callback_info) -> napi_value {
+    enter(env, info, |host, values: [napi_value; 2]| {
+        // Nothing is to be written because of it, so there is nothing to answer.
+        let _ = connection(host, &values)
+            .and_then(|id| host.command(|context| context.conn(id).pause()));
+        ptr::null_mut()
+    })
+}
+
+extern "C" fn resume(env: napi_env, info: napi_callback_info) -> napi_value {
+    plain(env, info, |context, id| context.conn(id).resume())
+}
+
+/// What is gathered of one turn and is less than this counts as written: `ws` would have written it.
+const SOON: u64 = 16 << 10;
+
+/// How much waits to be written because the kernel does not take it.
+extern "C" fn buffered(env: napi_env, info: napi_callback_info) -> napi_value {
+    number(env, info, |context, id| {
+        let mut conn = context.conn(id);
+        if !conn.is_blocked() {
+            if conn.buffered() < SOON {
+                return 0;
+            }
+            // Fails only for a connection that has ended, of which nothing waits.
+            let _ = conn.flush();
+        }
+        conn.buffered()
+    })
+}
+
+/// How much of what was sent is in the kernel's hands, at least: what waits may also be wsabi's own
+/// control frames. With nothing waiting it is everything that [`count`] has counted.
+///
+/// With a third argument, how much was sent; and JavaScript is told when it has been written.
+extern "C" fn progress(env: napi_env, info: napi_callback_info) -> napi_value {
+    enter(env, info, |host, values: [napi_value; 3]| {
+        let to_be_told = js::to_uint(env, values[2]) != 0;
+        if to_be_told {
+            host.watch_writes();
+        }
+        let result = connection(host, &values).and_then(|id| {
+            host.command(|context| {
+                let conn = context.conn(id);
+                let waiting = if to_be_told { 0 } else { conn.buffered() };
+                Ok(conn.user().saturating_sub(waiting))
+            })
+        });
+        js::double(env, result.unwrap_or(0) as f64)
+    })
+}
+
+fn number(
+    env: napi_env,
+    info: napi_callback_info,
+    ask: impl FnOnce(&mut Context, ConnId) -> u64,
+) -> napi_value {
+    enter(env, info, |host, values: [napi_value; 2]| {
+        let answer =
+            connection(host, &values).and_then(|id| host.command(|context| Ok(ask(context, id))));
+        js::double(env, answer.unwrap_or(0) as f64)
+    })
+}
+
+extern "C" fn flush(env: napi_env, info: napi_callback_info) -> napi_value {
+    enter(env, info, |host, _: [napi_value; 0]| {
+        host.flush();
+        ptr::null_mut()
+    })
+}
+
+/// The process is about to exit: writes what was sent, and from now on at once.
+extern "C" fn write_at_once(env: napi_env, info: napi_callback_info) -> napi_value {
+    enter(env, info, |host, _: [napi_value; 0]| {
+        host.flush();
+        // Fails as `flush` may.
+        let _ = host.command(|context| context.defer_writes(false));
+        ptr::null_mut()
+    })
+}
+
+/// Reports an error that a listener has thrown, as Node reports one of its own callbacks.
+///
+/// The only function that runs JavaScript, so it is not inside of a command.
+pub(crate) extern "C" fn report(env: napi_env, info: napi_callback_info) -> napi_value {
+    let ([error], _) = js::arguments(env, info);
+    // SAFETY: this is called by JavaScript, on the environment's thread.
+    unsafe { sys::napi_fatal_exception(env, error) };
+    ptr::null_mut()
+}

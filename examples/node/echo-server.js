@@ -1,0 +1,71 @@
+// echo-server PORT [--host H] [--max-message BYTES]
+// Sends every message back. PORT 0 picks one. SIGINT and SIGTERM end it.
+'use strict';
+
+const { parseArgs } = require('node:util');
+// Outside of this checkout: require('wsabi').
+const { WebSocketServer } = require('../../bindings/node');
+
+const HIGH_WATER = 1 << 20;
+// The Autobahn test suite sends messages of so many; the default is that of `ws`, 16,384.
+const MAX_FRAGMENTS = 65_537;
+
+function parse() {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: { host: { type: 'string', default: '127.0.0.1' }, 'max-message': { type: 'string' } },
+  });
+  const number = (text) => {
+    if (!/^\d+$/.test(text)) throw new Error(`${text} is not a number`);
+    return Number(text);
+  };
+  if (positionals.length !== 1) throw new Error('expected one argument, PORT');
+  const options = {
+    port: number(positionals[0]),
+    host: values.host,
+    closeTimeout: 10_000,
+    maxFragments: MAX_FRAGMENTS,
+  };
+  if (values['max-message'] !== undefined) options.maxPayload = number(values['max-message']);
+  return options;
+}
+
+let options;
+try {
+  options = parse();
+} catch {
+  console.error('usage: echo-server PORT [--host H] [--max-message BYTES]');
+  process.exit(2);
+}
+
+const server = new WebSocketServer(options);
+
+server.on('listening', () => {
+  const { address, family, port } = server.address();
+  console.log(`listening on ws://${family === 'IPv6' ? `[${address}]` : address}:${port}`);
+});
+
+server.on('error', (error) => {
+  console.error(`echo-server: ${error.message}`);
+  process.exitCode = 1;
+});
+
+server.on('connection', (socket) => {
+  socket.on('error', () => {}); // What the peer did wrong; 'close' follows.
+  socket.on('message', (data, isBinary) => {
+    if (socket.bufferedAmount > HIGH_WATER) {
+      // A peer that does not take its replies is not read from until it has.
+      socket.pause();
+      socket.send(data, { binary: isBinary }, () => socket.resume());
+    } else {
+      socket.send(data, { binary: isBinary });
+    }
+  });
+});
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    server.close();
+    for (const client of server.clients) client.close(1001, 'the server is stopping');
+  });
+}
