@@ -8,6 +8,10 @@ const { platformName } = require('./platform');
 const ROOT = path.join(__dirname, '..');
 
 function load() {
+  if (process.versions.bun) {
+    // Its libuv functions are there, and end the process when they are called.
+    throw new Error('wsabi needs libuv, which Bun does not have; expected Node.js 20 or later');
+  }
   // The variable is that of napi-rs's loaders.
   const override = process.env.NAPI_RS_NATIVE_LIBRARY_PATH;
   if (override) return require(path.resolve(override));

@@ -103,6 +103,8 @@ impl Loop {
 
     /// Seconds until the next deadline, ``None`` if there is none; for hosts that cannot watch the
     /// descriptor, which tells it too.
+    ///
+    /// :raises InvalidState: inside a callback.
     fn timeout(&self, py: Python<'_>) -> PyResult<Option<f64>> {
         self.with_loop(py, |event_loop| Ok(event_loop.timeout()))
             .map(|timeout| timeout.map(|timeout| timeout.as_secs_f64()))
