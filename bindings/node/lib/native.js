@@ -41,11 +41,12 @@ function guarded(call, ...args) {
 
 /** What the addon calls. Nothing that an application's code throws leaves these. */
 const callbacks = {
-  allocate(size) {
+  allocate(size, isShared) {
     try {
-      // Uninitialised, and not of Node's pool, because it is shared only in here.
+      // Uninitialised, and not of Node's pool.
       const { buffer } = Buffer.allocUnsafeSlow(size);
-      if (size <= 64 * 1024) markAsUntransferable(buffer);
+      // Messages that have nothing to do with one another are in it, as in Node's pool.
+      if (isShared) markAsUntransferable(buffer);
       buffers.push(buffer);
       return buffer;
     } catch {

@@ -4,12 +4,12 @@
 const { guarded } = require('./native');
 
 function isBlob(value) {
-  return value instanceof Blob;
+  return typeof value !== 'string' && !ArrayBuffer.isView(value) && value instanceof Blob;
 }
 
 /** A view of what `send` was given, as `ws` takes it. */
 function toBytes(data) {
-  if (Buffer.isBuffer(data) || ArrayBuffer.isView(data)) return data;
+  if (ArrayBuffer.isView(data)) return data;
   return Buffer.from(data);
 }
 

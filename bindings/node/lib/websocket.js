@@ -210,14 +210,13 @@ class WebSocket extends EventEmitter {
 
   /** `what` is the flags of a message, or the name of a control frame. */
   _queueOrSend(what, data, cb) {
+    if (typeof data !== 'string' && !ArrayBuffer.isView(data) && !isBlob(data)) data = toBytes(data);
     if (this._outgoing === null) {
       if (!isBlob(data)) {
         this._send(what, data, cb);
         return;
       }
       this._outgoing = new Outgoing(this);
-    } else if (typeof data !== 'string' && !isBlob(data)) {
-      data = toBytes(data);
     }
     this._outgoing.add(what, data, cb);
   }
@@ -226,7 +225,7 @@ class WebSocket extends EventEmitter {
     let answer;
     if (typeof what === 'string') answer = commands[what](this._index, this._generation, data);
     else if (typeof data === 'string') answer = commands.sendText(this._index, this._generation, data, what);
-    else answer = commands.sendBytes(this._index, this._generation, toBytes(data), what);
+    else answer = commands.sendBytes(this._index, this._generation, data, what);
     if (answer !== undefined && !this._onAnswer(answer, data, cb)) return;
     if (typeof cb === 'function') {
       (this._callbacks ??= []).push(commands.progress(this._index, this._generation, 1), cb);
@@ -470,6 +469,8 @@ class WebSocket extends EventEmitter {
 
   /** The connection has ended. */
   _onClosed(code, reason, kind, osError, detail, status) {
+    // What was received and is held comes before the end, to one that is paused too, as with `ws`.
+    if (this._client === null) this._readyState = CLOSING;
     this._release(true);
     if (this._client !== null) {
       const { place, isOffering } = this._client;

@@ -46,8 +46,9 @@ struct Slab {
     sure: bool,
 }
 
-/// Asks JavaScript for an ArrayBuffer of a size, which it puts at the end of its list.
-pub(crate) type Allocate<'a> = &'a dyn Fn(usize) -> Option<napi_value>;
+/// Asks JavaScript for an ArrayBuffer of a size, for several messages or one, which it puts at the
+/// end of its list.
+pub(crate) type Allocate<'a> = &'a dyn Fn(usize, bool) -> Option<napi_value>;
 
 /// The records and where their payloads are.
 pub(crate) struct Batch {
@@ -183,7 +184,7 @@ impl Batch {
                 ..Slab::default()
             };
         }
-        let buffer = allocate(SLABS[kind].1)?;
+        let buffer = allocate(SLABS[kind].1, true)?;
         let slab = &mut self.slabs[kind];
         let (data, len) = js::memory(self.env, buffer)?;
         slab.index = self.buffers;
@@ -196,7 +197,7 @@ impl Batch {
 
     #[inline(never)]
     fn place_alone(&mut self, payload: &[u8], allocate: Allocate<'_>) -> Option<(usize, usize)> {
-        let buffer = allocate(payload.len())?;
+        let buffer = allocate(payload.len(), false)?;
         let (data, len) = js::memory(self.env, buffer)?;
         let index = self.buffers;
         self.buffers += 1;

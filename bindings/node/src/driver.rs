@@ -54,7 +54,9 @@ impl<'a> Driver<'a> {
             .host
             .batch
             .borrow_mut()
-            .add(id, kind, payload, &|len| self.host.allocate(len));
+            .add(id, kind, payload, &|len, shared| {
+                self.host.allocate(len, shared)
+            });
         if added.is_none() {
             // There is no memory for what has come, and it cannot be left out.
             let _ = conn.terminate();

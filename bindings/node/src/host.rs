@@ -264,10 +264,10 @@ impl Host {
         }
     }
 
-    /// Has JavaScript allocate memory, in the scope that is open.
-    pub(crate) fn allocate(&self, len: usize) -> Option<napi_value> {
+    /// Has JavaScript allocate memory, in the scope that is open; `shared` is for several messages.
+    pub(crate) fn allocate(&self, len: usize, shared: bool) -> Option<napi_value> {
         let env = self.env;
-        let arguments = [js::double(env, len as f64)];
+        let arguments = [js::double(env, len as f64), js::boolean(env, shared)];
         let receiver = js::null(env);
         let function = js::value_of(env, self.callbacks[Callback::Allocate as usize]);
         let mut result = ptr::null_mut();
@@ -278,7 +278,7 @@ impl Host {
                 env,
                 receiver,
                 function,
-                1,
+                arguments.len(),
                 arguments.as_ptr(),
                 &raw mut result,
             )

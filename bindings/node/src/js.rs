@@ -69,6 +69,11 @@ pub(crate) fn latin1(env: napi_env, octets: &[u8]) -> napi_value {
     made(|value| unsafe { sys::napi_create_string_latin1(env, data, len, value) })
 }
 
+pub(crate) fn boolean(env: napi_env, truth: bool) -> napi_value {
+    // SAFETY: see `uint`.
+    made(|value| unsafe { sys::napi_get_boolean(env, truth, value) })
+}
+
 pub(crate) fn null(env: napi_env) -> napi_value {
     // SAFETY: see `uint`.
     made(|value| unsafe { sys::napi_get_null(env, value) })

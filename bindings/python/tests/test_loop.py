@@ -290,3 +290,83 @@ def test_repr_tells_the_state(loop):
 def test_a_loop_takes_no_attributes_that_are_none(loop):
     with pytest.raises(AttributeError):
         loop.closed = True
+
+
+# --- a host of one's own -----------------------------------------------------------------------------
+
+
+class Host:
+    """What `set_host` takes, with its calls counted."""
+
+    def __init__(self, takes=True):
+        self.scheduled, self.released, self.takes = 0, 0, takes
+
+    def schedule(self):
+        self.scheduled += 1
+        return self.takes
+
+    def release(self):
+        self.released += 1
+
+
+def test_a_host_is_asked_for_a_flush_once_a_tick(loop):
+    pair = Pair(loop)
+    host = Host()
+    loop.set_host(host)
+    for tick in range(1, 4):
+        pair.client.send("x")
+        pair.remote.send("x")
+        assert host.scheduled == tick and pair.client.buffered_amount > 0
+        loop.flush()
+        assert pair.client.buffered_amount == pair.remote.buffered_amount == 0
+    pair.client.send("y")
+    assert host.scheduled == 4
+    pair.drive(lambda: pair.at_server.messages[-1:] == ["y"])
+    pair.client.send("z")
+    assert host.scheduled == 5, "a dispatch writes too, and ends the tick"
+    assert host.released == 0
+    loop.set_host(None)
+    pair.client.send("directly")
+    assert host.scheduled == 5 and pair.client.buffered_amount == 0
+
+
+def test_a_host_that_will_not_flush_has_it_written_at_once(loop):
+    pair = Pair(loop)
+    host = Host(takes=False)
+    loop.set_host(host)
+    for turn in range(1, 4):
+        pair.client.send("x")
+        assert host.scheduled == turn and pair.client.buffered_amount == 0
+
+
+def test_a_host_is_not_asked_inside_of_callbacks(loop):
+    host = Host()
+    pair = Pair(loop, {"on_message": lambda ws, data: ws.send(data)})
+    loop.set_host(host)
+    pair.client.send("x")
+    assert host.scheduled == 1
+    pair.drive(lambda: pair.at_client.messages == ["x"])
+    assert host.scheduled == 1
+
+
+def test_a_host_is_released_when_the_loop_closes():
+    loop, host = wsabi.Loop(), Host()
+    loop.set_host(host)
+    with pytest.raises(wsabi.InvalidState, match="asyncio|host"):
+        loop.run_forever()
+    loop.close()
+    assert host.released == 1
+
+
+def test_an_exception_of_the_host_comes_out_of_the_send(loop):
+    class Failing(Host):
+        def schedule(self):
+            raise LookupError("host")
+
+    pair = Pair(loop)
+    loop.set_host(Failing())
+    with pytest.raises(LookupError):
+        pair.client.send("x")
+    loop.set_host(None)
+    pair.client.send("y")
+    pair.drive(lambda: pair.at_server.messages[-1:] == ["y"])

@@ -217,6 +217,13 @@ def test_a_loop_belongs_to_the_thread_of_its_first_dispatch():
     # Its thread is gone, so nobody can close it: collecting it does.
 
 
+def test_looking_at_a_loop_does_not_bind_it():
+    loop = wsabi.Loop()
+    assert loop.timeout() is None and loop.stats().connections == 0
+    assert in_thread(lambda: (loop.dispatch(), loop.close())) == (False, None)
+    assert loop.closed
+
+
 def test_a_loop_made_here_and_run_there():
     made = []
 
@@ -333,18 +340,33 @@ def test_a_busy_thread_does_not_starve_the_loop(loop):
     assert sys.getswitchinterval() < 1
 
 
-def test_poll_with_zero_lets_nobody_in_between(loop):
-    # A wait that does not wait keeps the lock: its cost is one system call.
+@pytest.mark.parametrize("call", [lambda loop: loop.dispatch(), lambda loop: loop.poll(0)],
+                         ids=["dispatch", "poll"])
+def test_what_does_not_wait_keeps_the_interpreters_lock(loop, call):
+    """Giving it away costs milliseconds where another thread is busy."""
+    serve(loop)
+    call(loop)
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1000)
-    order = []
-    thread = threading.Thread(target=lambda: order.append("thread"))
-    try:
-        serve(loop)
-        loop.call_soon_threadsafe(lambda: order.append("call"))
-        thread.start()
-        loop.poll(0)
-        assert order[-1] == "call" or order == ["thread", "call"]
-    finally:
-        sys.setswitchinterval(before)
-        thread.join()
+    seen = []
+    for _ in range(10):
+        order, gate = [], threading.Lock()
+        gate.acquire()
+
+        def pass_the_gate(order=order, gate=gate):
+            with gate:
+                order.append("thread")
+
+        thread = threading.Thread(target=pass_the_gate)
+        sys.setswitchinterval(1000)
+        try:
+            thread.start()  # It keeps the lock until it stands at the gate.
+            gate.release()
+            end = time.monotonic() + 0.01  # It wakes up, and waits for the lock.
+            while time.monotonic() < end:
+                pass
+            call(loop)
+            seen += order
+        finally:
+            sys.setswitchinterval(before)
+            thread.join()
+    assert seen == []

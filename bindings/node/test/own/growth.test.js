@@ -44,17 +44,18 @@ const ROUNDS = `
   }
 `;
 
-test('ten thousand connections, twice', async (t) => {
+test('ten thousand connections, and three times five thousand', async (t) => {
   const running = program(t, `${ROUNDS}
     server.on('listening', async () => {
       // The first thousands fill pools and caches, which are allowed to stay.
-      for (const count of [8000, 10_000, 10_000]) say(await round(count));
+      for (const count of [10_000, 5000, 5000, 5000]) say(await round(count));
       server.close(() => {
         setImmediate(() => say(process.getActiveResourcesInfo()));
       });
     });
   `, { args: ['--expose-gc'] });
-  const rounds = [await running.line(), await running.line(), await running.line()];
+  const rounds = [];
+  for (let i = 0; i < 4; i++) rounds.push(await running.line());
   const none = await running.line();
   if (none === null) assert.fail((await running.exited).stderr);
   for (const { descriptors, resources } of rounds.slice(1)) {
@@ -62,8 +63,8 @@ test('ten thousand connections, twice', async (t) => {
     assert.deepEqual(resources, rounds[0].resources);
   }
   // What leaks does so in each round; what allocators and collectors do is not the same twice.
-  for (const [name, most] of [['heap', 60], ['native', 400]]) {
-    const growth = Math.min(...[1, 2].map((i) => (rounds[i][name] - rounds[i - 1][name]) / 10_000));
+  for (const [name, most] of [['heap', 60], ['native', 500]]) {
+    const growth = Math.min(...[1, 2, 3].map((i) => (rounds[i][name] - rounds[i - 1][name]) / 5000));
     assert.ok(growth < most, `${growth} octets of memory (${name}) stay for each connection`);
   }
   assert.ok(!none.some((name) => /TCP|Poll/i.test(name)), none.join());
