@@ -323,12 +323,12 @@ impl Loop {
         Ok(result.or_raise(py)? && !inner.is_closed())
     }
 
-    /// Waits until there is work, without the interpreter's lock if that takes time, and then runs
-    /// the handlers of signals. Tells whether there is work.
+    /// Waits until there is work, without the interpreter's lock if that takes time. Tells whether
+    /// there is work.
     pub(crate) fn wait(slf: &Bound<'_, Self>, timeout: Option<Duration>) -> PyResult<bool> {
         let py = slf.py();
         let inner = slf.get().inner(py);
-        let found = inner
+        inner
             .take(|event_loop| {
                 let found = event_loop.wait(Some(Duration::ZERO))?;
                 if found || timeout == Some(Duration::ZERO) {
@@ -336,9 +336,7 @@ impl Loop {
                 }
                 py.detach(|| event_loop.wait(timeout))
             })
-            .or_raise(py)?;
-        py.check_signals()?;
-        Ok(found)
+            .or_raise(py)
     }
 
     /// Whether nothing is left that could call back.

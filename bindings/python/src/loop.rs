@@ -82,8 +82,12 @@ impl Loop {
             Some(given) => Some(seconds(slf.py(), "timeout", given)?),
             None => None,
         };
+        // What does not wait needs no watching.
         if Self::wait(slf, Some(Duration::ZERO))? {
             return Self::dispatch_once(slf);
+        }
+        if timeout == Some(Duration::ZERO) {
+            return slf.py().check_signals().map(|()| false);
         }
         // A time that no clock reaches is no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -91,7 +95,7 @@ impl Loop {
         loop {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let found = Self::wait(slf, left)?;
-            watching.acknowledge()?;
+            watching.handle_signals()?;
             if found {
                 return Self::dispatch_once(slf);
             }
@@ -101,8 +105,8 @@ impl Loop {
         }
     }
 
-    /// Seconds until the next deadline, ``None`` if there is none; for hosts that cannot watch the
-    /// descriptor, which tells it too.
+    /// Seconds until something may be due, ``None`` if nothing is; for hosts that cannot watch the
+    /// descriptor, which tells it too. A deadline far ahead may need a step on the way.
     ///
     /// :raises InvalidState: inside a callback.
     fn timeout(&self, py: Python<'_>) -> PyResult<Option<f64>> {
@@ -134,7 +138,7 @@ impl Loop {
                 return Ok(());
             }
             let found = Self::wait(slf, None)?;
-            watching.acknowledge()?;
+            watching.handle_signals()?;
             if found && !inner.is_closed() {
                 Self::dispatch_once(slf)?;
             }

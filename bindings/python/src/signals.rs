@@ -74,8 +74,9 @@ impl<'a, 'py> Watching<'a, 'py> {
         Ok(watching)
     }
 
-    /// Takes note of the signals whose handlers have run.
-    pub(crate) fn acknowledge(&self) -> PyResult<()> {
+    /// Runs the handlers of the signals that have come. The descriptor is read before, so that the
+    /// next wait ends for one that comes meanwhile.
+    pub(crate) fn handle_signals(&self) -> PyResult<()> {
         let py = self.host.py();
         let inner = self.host.get().inner(py);
         if self.before.is_some()
@@ -88,7 +89,7 @@ impl<'a, 'py> Watching<'a, 'py> {
         {
             wakeup.drain();
         }
-        Ok(())
+        py.check_signals()
     }
 }
 
