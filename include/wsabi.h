@@ -989,7 +989,8 @@ void wsabi_loop_free(struct wsabi_loop *loop);
 int32_t wsabi_loop_fd(const struct wsabi_loop *loop);
 
 /**
- * Milliseconds until the next deadline, 0 if there is work now, -1 if there is no deadline. Only
+ * Milliseconds until something may be due, 0 if there is work now, -1 if nothing is. A deadline far
+ * ahead may need a step on the way, with nothing to do. Only
  * for hosts that cannot watch the fd, which tells of deadlines too.
  *
  * Thread: the loop's. Inside callbacks: no (answers -1).

@@ -163,7 +163,8 @@ pub unsafe extern "C" fn wsabi_loop_fd(r#loop: *const wsabi_loop) -> i32 {
     })
 }
 
-/// Milliseconds until the next deadline, 0 if there is work now, -1 if there is no deadline. Only
+/// Milliseconds until something may be due, 0 if there is work now, -1 if nothing is. A deadline far
+/// ahead may need a step on the way, with nothing to do. Only
 /// for hosts that cannot watch the fd, which tells of deadlines too.
 ///
 /// Thread: the loop's. Inside callbacks: no (answers -1).

@@ -122,7 +122,8 @@ impl Loop {
         self.context.poller.fd()
     }
 
-    /// How long until the next deadline; for hosts that cannot watch the fd, which tells it too.
+    /// How long until something may be due; for hosts that cannot watch the fd, which tells it too.
+    /// A deadline far ahead may need a step on the way, with nothing to do.
     pub fn timeout(&self) -> Option<Duration> {
         if self.has_more() || !self.inbox.is_empty() {
             return Some(Duration::ZERO);
