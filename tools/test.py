@@ -133,6 +133,7 @@ def everyday():
         Suite("node", [["node", "bindings/node/test/run.mjs"]]),
         autobahn("server", "node", "autobahn-server-node"),
         autobahn("client", "node", "autobahn-client-node"),
+        Suite("matrix", [[PYTHON, "conformance/matrix/run.py"]]),
         Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
     ]
 

@@ -167,7 +167,7 @@ class WebSocketServer extends EventEmitter {
       if (isAnswered) return;
       isAnswered = true;
       if (verified) this._accept(pending);
-      else respond(pending, code || 401, message, headers);
+      else respond(pending, code || 401, message || undefined, headers);
     });
   }
 
