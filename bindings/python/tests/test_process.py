@@ -1,6 +1,9 @@
 """Processes: exits with everything open, forks, sub-interpreters, what is printed."""
+import asyncio
+import gc
 import os
 import sys
+import weakref
 
 import pytest
 
@@ -214,7 +217,6 @@ def test_a_child_may_look_and_close_without_harm_to_the_parent(loop):
 
 @needs_fork
 def test_a_child_may_drop_everything(loop):
-    import gc
     pair = Pair(loop)
 
     def act():
@@ -225,6 +227,21 @@ def test_a_child_may_drop_everything(loop):
     assert in_child(act) == "dropped"
     pair.client.send("x")
     pair.drive(lambda: pair.at_server.messages == ["x"])
+
+
+@needs_fork
+def test_a_closed_loop_of_the_parent_keeps_nothing_in_a_child(loop):
+    pair = Pair(loop)
+    refs = [weakref.ref(thing) for thing in (pair.client, pair.remote, pair.server)]
+
+    def act():
+        loop.close()
+        pair.__dict__.clear()
+        gc.collect()
+        return [ref() for ref in refs]
+
+    assert in_child(act) == "[None, None, None]"
+    assert pair.client.state == wsabi.State.OPEN
 
 
 @needs_fork
@@ -247,8 +264,6 @@ def test_a_child_may_start_afresh(default, which):
                           on_message=lambda ws, data: (got.append(data), fresh.stop()))
             wsabi.run_forever()
         else:
-            import asyncio
-
             async def main():
                 fresh = wsabi.serve("127.0.0.1", 0, on_open=lambda ws: ws.send("x"))
                 wsabi.connect(url(fresh), on_message=lambda ws, data: got.append(data))

@@ -26,6 +26,7 @@ def test_a_name_may_come_several_times():
     assert HEADERS.get_all("x-two") == ["1", "2"]
     assert HEADERS.get_all("none") == []
     assert len(HEADERS) == 2 and list(HEADERS) == ["Host", "X-Two"]
+    assert list(wsabi.Headers([("A", "1"), ("A", "2"), ("a", "3"), ("A", "4")])) == ["A"]
     assert list(HEADERS.raw_items()) == [
         ("Host", "a"), ("X-Two", "1"), ("host", "b"), ("x-two", "2")]
 

@@ -93,6 +93,17 @@ def test_connections_are_those_that_are_open(loop):
     assert len(pair.server.connections) == 3, "the list is a copy"
 
 
+def test_inside_on_close_the_connection_is_not_among_them(loop):
+    seen = []
+    server = serve(loop, on_close=lambda ws, code, reason: seen.append(
+        (ws in server.connections, len(server.connections))))
+    clients = [wsabi.connect(url(server), loop=loop) for _ in range(2)]
+    drive(loop, lambda: len(server.connections) == 2)
+    clients[0].terminate()
+    drive(loop, lambda: seen)
+    assert seen == [(False, 1)]
+
+
 # --- unix sockets --------------------------------------------------------------------------
 
 
