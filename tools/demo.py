@@ -1,19 +1,43 @@
 #!/usr/bin/env python3
-"""The demo (`make demo`): builds everything there is, starts the C echo server, and lets
-clients in other languages, one of them foreign, talk with it. Exit code 0 when all did."""
+"""The demo (`make demo`): builds everything there is, starts the C chat server, and lets clients in
+five languages join its room, talk in turn and leave. Exit code 0 when each saw what every other said.
+
+    demo.py           or  make demo
+    demo.py --keep    or  make demo KEEP=1    leaves the room open, for a browser too, until Ctrl-C
+"""
+import argparse
 import contextlib
+import os
+import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 
 import checkout
-from checkout import ROOT, TARGET, Program, Unavailable
+from chat import LANGUAGES, SECONDS, Member
+from checkout import ROOT, TARGET, Program
+from test import BASE, NEEDS
 
-NAMES = {"c": "c", "cpp": "c++", "rust": "rust", "python": "python", "node": "node"}
+LOGS = TARGET / "demo"
 # What examples/run builds once for all examples of a language.
 PACKAGES = {"python": "the Python package (the first time takes a minute)",
             "node": "the Node.js package (the first time takes a minute)"}
+NAMES = {"c": "cora", "cpp": "paul", "python": "pia", "node": "nora", "rust": "rosa"}
+COLOURS = {"c": 34, "c++": 36, "python": 33, "node": 32, "rust": 31}
+CONVERSATION = [
+    ("rust", "Hello! The WebSocket is written in my language, once."),
+    ("c", "I have it as libwsabi: a header, a library, three callbacks. This room is a C program, too."),
+    ("cpp", "I include wsabi.hpp: the same loop, and nothing to free by hand."),
+    ("python", "import wsabi, and asyncio drives it. Grüße, 世界 🌍"),
+    ("node", "And I am used to the API of ws, so that is what I call."),
+    ("c", "What do you wait with? I poll(2) stdin and one descriptor."),
+    ("cpp", "So do I."),
+    ("python", "asyncio watches the same descriptor for me."),
+    ("node", "libuv does, and no thread stands in between."),
+    ("rust", "I just run the loop that is behind it. See you!"),
+]
 
 
 @contextlib.contextmanager
@@ -48,59 +72,136 @@ def quietly(argv):
 
 
 def build(examples):
+    """Builds what the demo starts; the languages whose client there is."""
+    missing = [NEEDS[name] for name in BASE if not NEEDS[name].found()]
+    for need in missing:
+        print(f"demo: {need.name} is missing: {need.how()}", file=sys.stderr)
+    if missing:
+        sys.exit(2)
+    if "chat-server" not in examples.get("c", []):
+        sys.exit("demo: there is no examples/c/chat-server.c")
     print("building")
     with progress("the crates (the first time takes a minute or two)"):
         quietly(["cargo", "build", "--release", "--target-dir", TARGET])
-    for language, names in examples.items():
-        package = PACKAGES.get(language)
-        for name in names[:1] if package else names:
-            with progress(package or f"{NAMES.get(language, language)} {name}"):
-                quietly([ROOT / "examples" / "run", "--build", language, name])
-    with progress("a virtual environment with Python's websockets"):
-        try:
-            return checkout.websockets_python()
-        except Unavailable as e:
-            sys.exit(f"\ndemo: {e}")
+    languages = [language for language in LANGUAGES if "chat-client" in examples.get(language, [])]
+    for language, name in [("c", "chat-server"), *((language, "chat-client") for language in languages)]:
+        with progress(PACKAGES.get(language, f"{name} in {LANGUAGES[language]}")):
+            quietly([ROOT / "examples" / "run", "--build", language, name])
+    return languages
 
 
-def clients(examples, python, url):
-    for language, names in examples.items():
-        if "demo-client" in names:
-            name = NAMES.get(language, language)
-            yield name, checkout.example(language, "demo-client", url, f"{name:<10}")
-    yield "websockets", [python, ROOT / "tools" / "demo_websockets.py", url, f"{'websockets':<10}"]
+def show(line):
+    """Prints a line of the room; on a terminal a colour tells the language."""
+    said = re.fullmatch(r"(\S+ \[(.*?)\]): (.*)", line)
+    label, text = (f"{said[1]:<14}", said[3]) if said else ("", line)
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        if said:
+            label = f"\x1b[1;{COLOURS.get(said[2], 35)}m{label}\x1b[0m"
+        else:
+            text = f"\x1b[2m{text}\x1b[0m"
+    print(f"  {label}{text}", flush=True)
+
+
+class Room:
+    """The members, in the order of joining; `seen` is how many lines all of them have printed."""
+
+    def __init__(self, url, stack):
+        self.url, self.stack = url, stack
+        self.members = {}
+        self.seen = 0
+
+    def all_see(self, line, members):
+        """Shows a line once each of these members has printed it."""
+        for member in members:
+            member.until(re.escape(line))
+        show(line)
+        self.seen += bool(members)
+
+    def join(self, language):
+        name = NAMES[language]
+        others = list(self.members.values())
+        member = self.stack.enter_context(
+            Member(language, self.url, name, "--from", LANGUAGES[language],
+                   log=LOGS / f"{language}.log"))
+        member.until(re.escape(f"+ joined as {name}, {', '.join([m.name for m in others] + [name])} here"))
+        self.all_see(f"* {name} [{LANGUAGES[language]}] joined", others)
+        self.members[language] = member
+
+    def say(self, language, text):
+        self.members[language].say(text)
+        self.all_see(f"{NAMES[language]} [{LANGUAGES[language]}]: {text}", self.members.values())
+
+    def leave(self, language):
+        member = self.members.pop(language)
+        member.end_input()
+        member.until(re.escape("+ left"))
+        if status := member.wait(SECONDS):
+            raise RuntimeError(f"the client in {language} has ended with status {status}{member.tail()}")
+        self.all_see(f"* {member.name} [{LANGUAGES[language]}] left", self.members.values())
+
+    def keep_open(self):
+        """Shows what one member prints, until Ctrl-C."""
+        first, *others = self.members.values()
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    if (line := first.line(1)) is None:
+                        raise RuntimeError(f"the client in {first.language} has ended{first.tail()}")
+                    show(line)
+                for other in others:  # So that their lines do not pile up.
+                    with contextlib.suppress(TimeoutError):
+                        while other.line(0) is not None:
+                            pass
+
+
+def close_by_hand(room, server):
+    """Ctrl-C has reached the clients and the server, too, if it came from a terminal."""
+    for program in (*room.members.values(), server):
+        program.terminate()
+    for program in (*room.members.values(), server):
+        program.wait(SECONDS)
+    print("\nthe room is closed")
 
 
 def main():
-    examples = checkout.examples()
-    if "echo-server" not in examples.get("c", []):
-        sys.exit("demo: there is no examples/c/echo-server.c")
-    python = build(examples)
-    failed = []
-    with Program(checkout.example("c", "echo-server", 0), TARGET / "demo.log") as server:
-        url = server.url()
-        print(f"\nthe C echo server: listening on {url}\n", flush=True)
-        for name, argv in clients(examples, python, url):
-            try:
-                status = subprocess.run([str(a) for a in argv], timeout=30).returncode
-            except subprocess.TimeoutExpired:
-                status = "none: it did not end within 30 s"
-            if status:
-                failed.append(f"{name} (exit status {status})")
-            print(flush=True)
+    parser = argparse.ArgumentParser(prog="demo.py", description="Five languages in one chat room.")
+    parser.add_argument("--keep", action="store_true",
+                        default=os.environ.get("KEEP", "") not in ("", "0"),
+                        help="leave the room open until Ctrl-C; so does KEEP=1 in the environment")
+    keep = parser.parse_args().keep
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    languages = build(checkout.examples())
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            Program(checkout.example("c", "chat-server", 0), LOGS / "server.log"))
+        address = server.url()
+        print(f"\nthe C chat server listens on {address}\n", flush=True)
+        room = Room(f"{address}/chat", stack)
+        for language in languages:
+            room.join(language)
+        for language, text in CONVERSATION:
+            if language in room.members:
+                room.say(language, text)
+        if keep:
+            print(f"\nthe room is open, come in: {address.replace('ws:', 'http:')}/\n"
+                  f"or: examples/run python chat-client {room.url} NAME\n"
+                  "Ctrl-C closes it.\n", flush=True)
+            room.keep_open()
+            close_by_hand(room, server)
+            return
+        for language in languages:
+            room.leave(language)
         server.terminate()
-        status = server.wait(15)
-        if status:
-            failed.append(f"the server (exit status {status}){server.tail()}")
-    if failed:
-        sys.exit(f"demo: failed: {', '.join(failed)}")
-    print("the server has stopped, every message came back as it was sent")
+        if status := server.wait(SECONDS):
+            raise RuntimeError(f"the server has ended with status {status}{server.tail()}")
+    print(f"\nthe room is closed: {len(languages)} languages, "
+          f"{room.seen} lines, each seen by everybody in the room")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (RuntimeError, TimeoutError) as e:
+    except (RuntimeError, TimeoutError, BrokenPipeError) as e:
         sys.exit(f"demo: {e}")
     except KeyboardInterrupt:
         sys.exit(130)

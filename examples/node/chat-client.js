@@ -14,9 +14,12 @@ const WebSocket = require('../../bindings/node');
 const USAGE = 'usage: chat-client URL NAME [--from X] [--say TEXT]... [--await N] [--once]';
 const MAX_MESSAGE_BYTES = 4096;
 
-/** Prints a line. What others have sent cannot end it, nor give commands to the terminal. */
+/**
+ * Prints a line. What others have sent cannot end it, turn its direction, nor give commands to the
+ * terminal.
+ */
 function show(line) {
-  console.log(line.replace(/[\p{Cc}\u2028\u2029]/gu, '\uFFFD'));
+  console.log(line.replace(/[\p{Cc}\u2028-\u202E\u2066-\u2069]/gu, '\uFFFD'));
 }
 
 function label({ name, from }) {
@@ -88,9 +91,9 @@ class Client extends EventEmitter {
     this.name = name;
     this.attempts = 0;
     show(`+ joined as ${name}, ${members.map((member) => member.name).join(', ')} here`);
+    const seen = this.last; // Before the connection was lost.
     for (const event of history) {
-      // Not what was seen before the connection was lost.
-      if (event.time > this.last) this.tell(event);
+      if (event.time > seen) this.tell(event);
     }
     for (const text of this.toSay.splice(0)) this.send({ type: 'say', text });
     this.isJoined = true;
@@ -105,13 +108,13 @@ class Client extends EventEmitter {
 
   onClose(code, reason) {
     this.isJoined = false;
-    if (this.isLeaving || (this.refusal !== null && this.name === null)) {
-      this.end(this.isLeaving ? 0 : 1); // Why was shown.
+    if (this.isLeaving) {
+      this.end(0);
       return;
     }
     const why = this.refusal ?? this.error?.message ?? `${code} ${reason}`.trimEnd();
     const isRefused = /^Unexpected server response: 4\d\d$/.test(this.error?.message);
-    if (this.isOnce || isRefused) {
+    if (this.isOnce || isRefused || (this.refusal !== null && this.name === null)) {
       show(`- disconnected: ${why}`);
       this.end(1);
       return;
