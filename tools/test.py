@@ -79,6 +79,7 @@ NEEDS = {need.name: need for need in [
     Need("cmake", on_path("cmake"), ("cmake",)),
     Need("valgrind", on_path("valgrind"), ("valgrind", "libc6-dbg")),
     Need("libuv", succeeds("pkg-config", "--exists", "libuv"), ("libuv1-dev",)),
+    Need("chromium", on_path("chromium"), ("chromium",)),
     Need("glib", succeeds("pkg-config", "--exists", "glib-2.0"), ("libglib2.0-dev",)),
 ]}
 BASE = ["cargo", "cc", "c++", "make", "python3 with venv", "node and npm"]
@@ -133,6 +134,8 @@ def everyday():
         Suite("node", [["node", "bindings/node/test/run.mjs"]]),
         autobahn("server", "node", "autobahn-server-node"),
         autobahn("client", "node", "autobahn-client-node"),
+        Suite("chat", [[PYTHON, "tools/check_chat.py"]]),
+        Suite("browser", [[PYTHON, "tools/check_browser.py"]], uses=("chromium",)),
         Suite("matrix", [[PYTHON, "conformance/matrix/run.py"]]),
         Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
     ]
