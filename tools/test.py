@@ -116,8 +116,9 @@ def autobahn(role, language, name):
 def everyday():
     return [
         Suite("lint", [["cargo", "fmt", "--all", "--check"],
-                       ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]],
-              needs=("rustfmt", "clippy")),
+                       ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+                       ["cargo", "doc", "--quiet", "--no-deps", "-p", "wsabi"]],
+              needs=("rustfmt", "clippy"), env={"RUSTDOCFLAGS": "-D warnings"}),
         Suite("scripts", [[PYTHON, "tools/check_scripts.py"]], needs=("git",)),
         # The bindings' tests are Python's and JavaScript's.
         Suite("rust", [["cargo", "test", "--no-fail-fast"]]),

@@ -50,7 +50,7 @@ impl Response {
     /// Checks a response that an application gives.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`], naming what is wrong.
+    /// [`ErrorKind::Invalid`](crate::error::ErrorKind::Invalid), naming what is wrong.
     pub fn validate(&self) -> Result<()> {
         if !(200..=599).contains(&self.status) {
             return Err(Error::invalid(format!(
