@@ -146,6 +146,11 @@ def proof():
     suites = [autobahn(role, language, f"autobahn-{role}-{language}")
               for language, names in examples().items()
               for role in ("server", "client") if f"echo-{role}" in names]
+    # A wheel from the source distribution, as pip makes it where there is none.
+    suites.append(Suite("sdist", [
+        [PYTHON, "bindings/python/build.py", "--sdist"],
+        ["sh", "-c", f"exec {PYTHON} -m pip wheel --no-deps -w {TARGET}/sdist {TARGET}/wheels/*.tar.gz"],
+    ]))
     suites.append(Suite(
         "properties", [["cargo", "test", "-p", "wsabi", "--no-fail-fast",
                         "--target-dir", str(TARGET / "proof")]],
