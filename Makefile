@@ -9,7 +9,7 @@ SUDO ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1	/p' Makefile | expand -t 20
 
-demo: ## build everything, and let clients in every language talk with the C echo server
+demo: ## build everything, and let five languages talk in a chat room (KEEP=1 leaves it open)
 	$(PYTHON) tools/demo.py
 
 test: ## all tests; a missing tool makes its tests SKIP

@@ -16,11 +16,10 @@ import threading
 import time
 
 import checkout
-from chat import LANGUAGES, SECONDS, Member
-from checkout import ROOT, TARGET, Program
+from chat.programs import LANGUAGES, SECONDS, Member, server
+from checkout import ROOT, TARGET
 from test import BASE, NEEDS
 
-LOGS = TARGET / "demo"
 # What examples/run builds once for all examples of a language.
 PACKAGES = {"python": "the Python package (the first time takes a minute)",
             "node": "the Node.js package (the first time takes a minute)"}
@@ -121,8 +120,7 @@ class Room:
         name = NAMES[language]
         others = list(self.members.values())
         member = self.stack.enter_context(
-            Member(language, self.url, name, "--from", LANGUAGES[language],
-                   log=LOGS / f"{language}.log"))
+            Member(language, self.url, name, "--from", LANGUAGES[language]))
         member.until(re.escape(f"+ joined as {name}, {', '.join([m.name for m in others] + [name])} here"))
         self.all_see(f"* {name} [{LANGUAGES[language]}] joined", others)
         self.members[language] = member
@@ -154,12 +152,13 @@ class Room:
                             pass
 
 
-def close_by_hand(room, server):
+def close_by_hand(room, program):
     """Ctrl-C has reached the clients and the server, too, if it came from a terminal."""
-    for program in (*room.members.values(), server):
-        program.terminate()
-    for program in (*room.members.values(), server):
-        program.wait(SECONDS)
+    everybody = [*room.members.values(), program]
+    for one in everybody:
+        one.terminate()
+    for one in everybody:
+        one.wait(SECONDS)
     print("\nthe room is closed")
 
 
@@ -172,9 +171,8 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     languages = build(checkout.examples())
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            Program(checkout.example("c", "chat-server", 0), LOGS / "server.log"))
-        address = server.url()
+        program = stack.enter_context(server("c"))
+        address = program.url()
         print(f"\nthe C chat server listens on {address}\n", flush=True)
         room = Room(f"{address}/chat", stack)
         for language in languages:
@@ -187,13 +185,13 @@ def main():
                   f"or: examples/run python chat-client {room.url} NAME\n"
                   "Ctrl-C closes it.\n", flush=True)
             room.keep_open()
-            close_by_hand(room, server)
+            close_by_hand(room, program)
             return
         for language in languages:
             room.leave(language)
-        server.terminate()
-        if status := server.wait(SECONDS):
-            raise RuntimeError(f"the server has ended with status {status}{server.tail()}")
+        program.terminate()
+        if status := program.wait(SECONDS):
+            raise RuntimeError(f"the server has ended with status {status}{program.tail()}")
     print(f"\nthe room is closed: {len(languages)} languages, "
           f"{room.seen} lines, each seen by everybody in the room")
 

@@ -134,7 +134,7 @@ class Member(wsabi.WebSocket):
         except wsabi.ConnectionClosed:
             return True  # on_close is about to come.
 
-    def error(self, text: str) -> None:
+    def complain(self, text: str) -> None:
         if not self.tell(encode({"type": "error", "text": text})):
             self.room.remove(self)
 
@@ -164,13 +164,13 @@ class Member(wsabi.WebSocket):
         name = unicodedata.normalize("NFC", name) if isinstance(name, str) else ""
         key = name.casefold()
         if self.name:
-            self.error(f"you have joined already, as {self.name}")
+            self.complain(f"you have joined already, as {self.name}")
         elif not is_name(name):
-            self.error('a name has 1 to 20 letters, digits, "-", "_" and "."; choose another')
+            self.complain('a name has 1 to 20 letters, digits, "-", "_" and "."; choose another')
         elif not is_label(speaks_from):
-            self.error('"from" has at most 16 printable characters')
+            self.complain('"from" has at most 16 printable characters')
         elif key in self.room.members:
-            self.error(f"the name {self.room.members[key].name} is taken; choose another")
+            self.complain(f"the name {self.room.members[key].name} is taken; choose another")
         else:
             self.to_join.cancel()
             self.name, self.speaks_from, self.key = name, speaks_from, key
@@ -186,11 +186,11 @@ class Member(wsabi.WebSocket):
     def say(self, text: Any) -> None:
         now = time.monotonic()
         if not self.name:
-            self.error("join first")
+            self.complain("join first")
         elif not (isinstance(text, str) and 1 <= len(text) <= 1000):
-            self.error("a text has 1 to 1,000 characters")
+            self.complain("a text has 1 to 1,000 characters")
         elif len(self.said_at) == SAYS and now - self.said_at[0] < SAYS_SECONDS:
-            self.error("too fast; that was not told")
+            self.complain("too fast; that was not told")
         else:
             self.said_at.append(now)
             self.room.tell(self.event("said", text=text))

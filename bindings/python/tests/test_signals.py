@@ -260,3 +260,19 @@ loop.run_forever()
 print(time.process_time() - before < 0.3)
 """)
     assert out == "True\n"
+
+
+def test_a_signal_that_was_handled_leaves_nothing_to_wake_up_for():
+    out = script(SERVER + """
+import select
+handled = []
+signal.signal(signal.SIGUSR1, lambda *arguments: handled.append(1))
+def call():
+    signal.raise_signal(signal.SIGUSR1)
+    loop.stop()
+loop.call_soon_threadsafe(call)
+loop.run_forever()
+loop.dispatch()
+print(handled, select.select([loop], [], [], 0.05)[0])
+""")
+    assert out == "[1] []\n"

@@ -1,27 +1,42 @@
-"""A chat client of the examples as a program whose input and lines are ours: for the demo and for
-`check_chat.py`. Standard library only.
+"""The chat programs of the examples as ours: a server, and clients whose input and lines we have.
+
+Does not know: what is said on the wire.
 """
+import itertools
 import os
 import queue
 import re
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import checkout
-from checkout import Program
+from checkout import TARGET, Program
 
 LANGUAGES = {"c": "c", "cpp": "c++", "python": "python", "node": "node", "rust": "rust"}
 SECONDS = 30
+LOGS = TARGET / "examples" / "chat"
+_count = itertools.count()
+
+
+def _log():
+    """No two programs write the same."""
+    return LOGS / f"{Path(sys.argv[0]).stem}-{next(_count)}.log"
+
+
+def server(language, *arguments, port=0):
+    argv = checkout.example(language, "chat-server", port, *arguments)
+    return Program(argv, _log())
 
 
 class Member(Program):
     """`examples/run LANGUAGE chat-client URL NAME ...`, with a pipe to its input."""
 
-    def __init__(self, language, url, name, *arguments, log):
+    def __init__(self, language, url, name, *arguments):
         self.name, self.language = name, language
         self.argv = checkout.example(language, "chat-client", url, name, *arguments)
-        self.log = Path(log)
+        self.log = _log()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "wb") as errors:
             self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE,
