@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tries what README.md and docs/ say: every block of code, command, link, name and table.
+"""Tries what README.md, docs/ and the Node.js package's page say: every block of code, command, link,
+name and table. (The Python package's page is tried by check_examples.py.)
 
     check_docs.py                     everything
     check_docs.py README.md docs/c.md only what is in some of the pages
@@ -48,6 +49,7 @@ SYSTEM = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc".split()
 WARNINGS = "-O1 -Wall -Wextra -Werror -Wno-unused-parameter".split()
 SECONDS = 30
 PORT = "8080"
+NODE_README = ROOT / "bindings" / "node" / "README.md"
 
 
 class Skip(Exception):
@@ -58,6 +60,7 @@ class Skip(Exception):
 class Block:
     page: Path
     line: int
+    number: int
     language: str
     verb: str
     argument: str
@@ -69,18 +72,32 @@ class Block:
 
     @property
     def slug(self):
-        return f"{self.page.stem.lower()}_{self.line}"
+        page = self.page.relative_to(ROOT).with_suffix("")
+        return re.sub(r"\W", "_", f"{page}_{self.number}").lower()
 
 
 def blocks(page):
     """The fenced blocks of a page."""
     text = page.read_text("utf-8")
-    for match in re.finditer(r"^```(\w*)([^\n]*)\n(.*?)^```$", text, re.M | re.S):
+    for number, match in enumerate(re.finditer(r"^```(\w*)([^\n]*)\n(.*?)^```$", text, re.M | re.S)):
         language, info, code = match.groups()
         test = re.fullmatch(r" test: (\w+) ?(.*)", info)
         verb, argument = test.groups() if test else ("", info.strip())
         argument = argument.strip('"').replace("\\n", "\n")
-        yield Block(page, text.count("\n", 0, match.start()) + 1, language, verb, argument, code)
+        line = text.count("\n", 0, match.start()) + 1
+        yield Block(page, line, number, language, verb, argument, code)
+
+
+def blocks_of_the_node_package():
+    """The blocks of its page, which npm shows: in their order they are a server and a client."""
+    verbs = iter([("echoes", ""), ("client", "hello")])
+    for block in blocks(NODE_README):
+        if block.language == "js":
+            block.verb, block.argument = next(verbs, ("", ""))
+            block.language = "mjs" if re.search("^import ", block.code, re.M) else "js"
+            yield block
+    if missing := list(verbs):
+        sys.exit(f"{NODE_README} has no block that is the {missing[0][0]} test's")
 
 
 # --- building --------------------------------------------------------------------------------
@@ -233,31 +250,37 @@ class Rust:
             self.write(self.folder / "src" / f"{block.slug}.rs", code)
         self.write(self.folder / "src" / "main.rs",
                    "#![deny(warnings)]\n" + "".join(modules) + "\n" + RUST_MAIN % "".join(arms))
-        manifest = re.sub(r'path = "[^"]*"', f'path = "{ROOT / "core"}"', self.crate.code)
+        manifest = self.crate.code.replace('"../wsabi/', f'"{ROOT}/')
         self.write(self.folder / "Cargo.toml",
                    '[package]\nname = "docs"\nversion = "0.0.0"\nedition = "2024"\n'
                    f"publish = false\n\n[workspace]\n\n{manifest}"
                    'libc = "0.2"\nsignal-hook = "0.4"\n')
-        lock = self.folder / "Cargo.lock"
-        if not lock.exists():
-            # The same versions as everywhere else; what this crate does not need is left out.
-            shutil.copy(ROOT / "Cargo.lock", lock)
+        # The same versions as everywhere else; what this crate does not need is left out.
+        lock, ours = self.folder / "Cargo.lock", (ROOT / "Cargo.lock").read_text()
+        if self.write(self.folder / "made-from.lock", ours) or not lock.exists():
+            lock.write_text(ours)
         output(["cargo", "build", "--quiet", "--manifest-path", self.folder / "Cargo.toml",
                 "--target-dir", self.folder / "target"], "cargo build")
         return self.folder / "target" / "debug" / "docs"
 
     def write(self, path, text):
+        """Leaves a file alone that has this text already; tells whether it did not."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not (path.is_file() and path.read_text() == text):
-            path.write_text(text)
+        if path.is_file() and path.read_text() == text:
+            return False
+        path.write_text(text)
+        return True
 
 
 class Bench:
     """What blocks are run with: compilers, interpreters, an echo server."""
 
-    def __init__(self, found):
+    def __init__(self, found, pages):
+        self.knows_statuses = docs_facts.ERRORS in pages
         self.languages = {block.language for block in found if block.verb}
-        self.needs_echo = any(block.verb == "client" for block in found)
+        if pages & docs_facts.NEED_PYTHON:
+            self.languages.add("python")
+        self.needs_echo = self.knows_statuses or any(block.verb == "client" for block in found)
         self.rust = Rust([block for block in found if block.language == "rust"
                           or block.verb == "crate"])
         self.native = self.rust_program = None
@@ -288,7 +311,7 @@ class Bench:
         if block.language == "rust":
             expect(self.rust_program, "the Rust programs were not built")
             return [self.rust_program, block.slug]
-        source = WORK / block.language / f"{block.slug}_{port}.{SUFFIXES[block.language]}"
+        source = WORK / block.language / f"{block.slug}.{SUFFIXES[block.language]}"
         if block.language == "mjs":  # Where node_modules is.
             source = WORK / "js" / source.name
         source.parent.mkdir(parents=True, exist_ok=True)
@@ -397,11 +420,11 @@ TRIALS = {"echoes": try_echoes, "host": try_echoes, "client": try_client, "print
 # --- scenes ----------------------------------------------------------------------------------
 
 
-def asked(port, target, *fields, upgrade=True):
+def asked(port, target, *fields, upgrade=True, method="GET", version=13):
     """(status, what came behind the response's head) of a request."""
-    lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", *fields]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", *fields]
     if upgrade:
-        lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+        lines += ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Version: {version}",
                   "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as s:
@@ -468,6 +491,23 @@ def scene_stops(program, port):
     expect(status == 0, f"status {status}{program.tail()}")
 
 
+def the_statuses_are_a_servers(bench):
+    """What docs/errors.md says that a server answers with."""
+    with bench.echo() as port:
+        for status, fields, how in [
+                (400, ["Upgrade: websocket"], {"upgrade": False}),
+                (405, [], {"method": "POST"}),
+                (413, ["Content-Length: 1"], {}),
+                (426, [], {"version": 8}),
+                (426, [], {"upgrade": False}),
+                (431, [f"Cookie: {'a' * 17000}"], {}),
+                (403, ["Origin: https://elsewhere.example"], {})]:
+            got, body = asked(port, "/", *fields, **how)
+            expect(got == status, f"{fields} {how} is answered with {got}, not {status}: {body!r}")
+        words = [b"elsewhere.example", f"127.0.0.1:{port}".encode(), b"origins"]
+        expect(all(word in body for word in words), f"the body of 403 is {body!r}")
+
+
 # --- all of it -------------------------------------------------------------------------------
 
 
@@ -491,30 +531,42 @@ def report(check, name, result):
 
 
 def main():
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), NODE_README]
     wanted = [Path(name).resolve() for name in sys.argv[1:]] or pages
     if unknown := [str(page) for page in wanted if page not in pages]:
-        sys.exit(f"no page {', '.join(unknown)}; there are README.md and docs/*.md")
+        sys.exit(f"no page {', '.join(unknown)}; there are "
+                 + ", ".join(str(page.relative_to(ROOT)) for page in pages))
     check = Checks()
-    for name, function in docs_facts.checks(wanted):
-        report(check, name, outcome(function))
-    found = [block for page in wanted for block in blocks(page) if block.language != "sh"]
+    found = [block for page in wanted if page != NODE_README for block in blocks(page)
+             if block.language != "sh"]
+    if NODE_README in wanted:
+        found += blocks_of_the_node_package()
     # The [dependencies] of the Rust programs stand on one page only.
     crate = [b for page in pages if page not in wanted for b in blocks(page) if b.verb == "crate"]
-    bench = Bench(found + crate)
-    bench.prepare()
+    bench = Bench(found + crate, set(wanted))
+    with checkout.locked("docs"):
+        bench.prepare()
+        for name, function in docs_facts.checks(wanted):
+            report(check, name, outcome(function))
+        try_all(check, bench, found)
+    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
+    return 1 if check.failed or not check.passed else 0
+
+
+def try_all(check, bench, found):
     if "rust" in bench.languages:
         def build():
             bench.rust_program = bench.rust.build()
         report(check, "the Rust programs: build", outcome(build))
+    if bench.knows_statuses:
+        report(check, "docs/errors.md: the statuses are those of a server",
+               outcome(the_statuses_are_a_servers, bench))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         trials = [(b, pool.submit(outcome, TRIALS.get(b.verb, try_nothing), bench, b))
                   for b in found]
         for block, trial in trials:
             what = f"{block.language} {block.verb} {block.argument}".strip().replace("\n", " ")
             report(check, f"{block.name}: {what}", trial.result())
-    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
-    return 1 if check.failed or not check.passed else 0
 
 
 if __name__ == "__main__":
