@@ -218,8 +218,9 @@ extern "C" fn resume(env: napi_env, info: napi_callback_info) -> napi_value {
     plain(env, info, |context, id| context.conn(id).resume())
 }
 
-/// What is gathered of one turn and is less than this counts as written: `ws` would have written it.
-const SOON: u64 = 16 << 10;
+/// What is gathered of one turn and is less than this counts as written: `ws` would have written it,
+/// and wsabi does not wait with more.
+const SOON: u64 = 128 << 10;
 
 /// How much waits to be written because the kernel does not take it.
 extern "C" fn buffered(env: napi_env, info: napi_callback_info) -> napi_value {
