@@ -135,6 +135,8 @@ def everyday():
         Suite("node", [["node", "bindings/node/test/run.mjs"]]),
         autobahn("server", "node", "autobahn-server-node"),
         autobahn("client", "node", "autobahn-client-node"),
+        Suite("docs", [[PYTHON, "tools/check_docs.py"]],
+              uses=("pkg-config", "cmake", "libuv", "glib")),
         Suite("chat", [[PYTHON, "tools/check_chat.py"]]),
         Suite("browser", [[PYTHON, "tools/check_browser.py"]], uses=("chromium",)),
         Suite("matrix", [[PYTHON, "conformance/matrix/run.py"]]),
