@@ -273,7 +273,9 @@ impl Handler for Driver<'_, '_> {
 
     fn on_http(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Option<Response> {
         let default = Response::upgrade_required("this server speaks WebSocket only");
-        let server = self.server_of(conn)?;
+        let Some(server) = self.server_of(conn) else {
+            return Some(default);
+        };
         let Some(callback) = server.get().callback(self.py, OnServer::Http) else {
             return Some(default);
         };

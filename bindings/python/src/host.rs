@@ -206,8 +206,15 @@ impl Inner {
 
     /// Keeps what has to leave the dispatch, and ends that.
     pub(crate) fn leave(&self, context: &mut Context, error: PyErr) {
-        self.pending.borrow_mut().get_or_insert(error);
         context.yield_dispatch();
+        let mut pending = self.pending.borrow_mut();
+        if pending.is_none() {
+            *pending = Some(error);
+        } else {
+            // What goes with it may run code that gets here again.
+            drop(pending);
+            drop(error);
+        }
     }
 
     /// After a call that may have queued output outside of a dispatch: has the host write it at the
