@@ -17,7 +17,7 @@ import sys
 import checkout
 from browser import looks, played
 from browser.chromium import NUMBERS, SECONDS, STATE, Browser, Tab
-from chat import LANGUAGES, Member
+from chat.programs import LANGUAGES, Member
 from check_examples import Checks, expect
 from checkout import ROOT, Program
 from websocket import TEXT, Client

@@ -10,18 +10,20 @@ const WebSocket = require('../../bindings/node');
 const HIGH_WATER = 1 << 20;
 // The suite sends messages of so many; the default is that of `ws`, 16,384.
 const MAX_FRAGMENTS = 65_537;
+// As in the other languages; that of `ws` is 100 MiB.
+const MAX_MESSAGE = String(16 << 20);
 
 function parse() {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
-    options: { agent: { type: 'string', default: 'wsabi-node' }, 'max-message': { type: 'string' } },
+    options: {
+      agent: { type: 'string', default: 'wsabi-node' },
+      'max-message': { type: 'string', default: MAX_MESSAGE },
+    },
   });
   if (positionals.length !== 1) throw new Error('expected one argument, URL');
-  const options = { maxFragments: MAX_FRAGMENTS };
-  if (values['max-message'] !== undefined) {
-    if (!/^\d+$/.test(values['max-message'])) throw new Error('--max-message is not a number');
-    options.maxPayload = Number(values['max-message']);
-  }
+  if (!/^\d+$/.test(values['max-message'])) throw new Error('--max-message is not a number');
+  const options = { maxFragments: MAX_FRAGMENTS, maxPayload: Number(values['max-message']) };
   return { url: positionals[0].replace(/\/+$/, ''), agent: values.agent, options };
 }
 

@@ -9,11 +9,22 @@ const { WebSocketServer } = require('../../bindings/node');
 const HIGH_WATER = 1 << 20;
 // The Autobahn test suite sends messages of so many; the default is that of `ws`, 16,384.
 const MAX_FRAGMENTS = 65_537;
+// As in the other languages; that of `ws` is 100 MiB.
+const MAX_MESSAGE = String(16 << 20);
+
+/** Refuses the scripts of other servers' pages, which `ws` leaves to its users. */
+function verifyClient({ origin, req }, answer) {
+  const isAllowed = origin === undefined || (URL.canParse(origin) && new URL(origin).host === req.headers.host);
+  answer(isAllowed, 403);
+}
 
 function parse() {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
-    options: { host: { type: 'string', default: '127.0.0.1' }, 'max-message': { type: 'string' } },
+    options: {
+      host: { type: 'string', default: '127.0.0.1' },
+      'max-message': { type: 'string', default: MAX_MESSAGE },
+    },
   });
   const number = (text) => {
     if (!/^\d+$/.test(text)) throw new Error(`${text} is not a number`);
@@ -25,8 +36,9 @@ function parse() {
     host: values.host,
     closeTimeout: 10_000,
     maxFragments: MAX_FRAGMENTS,
+    maxPayload: number(values['max-message']),
+    verifyClient,
   };
-  if (values['max-message'] !== undefined) options.maxPayload = number(values['max-message']);
   return options;
 }
 
