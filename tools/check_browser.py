@@ -68,7 +68,7 @@ class Guest(Client):
 
 
 def client(language, room, name):
-    return Member(language, room.chat, name, log=STATE / f"{language}-client.log")
+    return Member(language, room.chat, name)
 
 
 # --- joining ---------------------------------------------------------------------------------

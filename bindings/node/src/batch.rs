@@ -14,13 +14,17 @@ use wsabi::ConnId;
 
 use crate::js;
 
-/// The numbers before the records: the connection's index, how many records there are, and where
-/// in the list of buffers the slabs are.
-const HEADER: usize = 4;
+/// The numbers before the records: the connection's index, how many records there are, whether
+/// its output may wait, and where in the list of buffers the slabs are.
+const HEADER: usize = 3 + SLABS.len();
+/// Where in them it is whether output may wait.
+const IS_WAITING: usize = 2;
 /// The numbers of a record: buffer and kind, offset, length.
 const RECORD: usize = 3;
 /// The largest payload of each kind of slab, and the size of the slab.
-const SLABS: [(usize, usize); 2] = [(512, 8 << 10), (8 << 10, 64 << 10)];
+const SLABS: [(usize, usize); 3] = [(512, 8 << 10), (8 << 10, 64 << 10), (32 << 10, 96 << 10)];
+/// The most that glibc takes into account, 32 MiB, less what it adds itself.
+const LARGE: usize = (32 << 20) - (64 << 10);
 /// Payloads begin at multiples of this, as those of Node's own pool do.
 const ALIGNMENT: usize = 8;
 
@@ -60,12 +64,14 @@ pub(crate) struct Batch {
     slabs: [Slab; SLABS.len()],
     /// How many buffers JavaScript's list has.
     buffers: usize,
+    /// Whether the allocator was made to expect large memory.
+    expects_large: bool,
 }
 
 impl Batch {
     /// A batch with its records in `numbers`, which has room for `len` of them.
     pub(crate) fn new(env: napi_env, numbers: *mut u32, len: usize) -> Self {
-        Self {
+        let batch = Self {
             env,
             numbers,
             capacity: len.saturating_sub(HEADER) / RECORD,
@@ -73,7 +79,10 @@ impl Batch {
             count: 0,
             slabs: Default::default(),
             buffers: SLABS.len(),
-        }
+            expects_large: false,
+        };
+        batch.wait();
+        batch
     }
 
     /// Whether a record of `connection` can be added.
@@ -102,20 +111,28 @@ impl Batch {
     }
 
     /// Completes the records for JavaScript to read, and tells whose they are; `None` if there are
-    /// none.
-    pub(crate) fn seal(&mut self) -> Option<ConnId> {
+    /// none. `is_waiting` tells whether JavaScript has to ask how much output of it waits.
+    pub(crate) fn seal(&mut self, is_waiting: impl FnOnce(ConnId) -> bool) -> Option<ConnId> {
         let connection = self.connection.take()?;
         self.write(0, connection.as_u64() as u32);
         self.write(1, self.count as u32);
+        self.write(IS_WAITING, u32::from(is_waiting(connection)));
         for kind in 0..self.slabs.len() {
-            self.write(2 + kind, self.slabs[kind].index as u32);
+            self.write(3 + kind, self.slabs[kind].index as u32);
         }
         Some(connection)
+    }
+
+    /// Output may wait: from now on until the next records JavaScript has to ask.
+    #[inline]
+    pub(crate) fn wait(&self) {
+        self.write(IS_WAITING, 1);
     }
 
     /// JavaScript has seen the records, and its list has the slabs only, at the beginning.
     pub(crate) fn clear(&mut self) {
         self.count = 0;
+        self.wait();
         self.buffers = SLABS.len();
         for (index, slab) in self.slabs.iter_mut().enumerate() {
             slab.index = index;
@@ -131,7 +148,7 @@ impl Batch {
     }
 
     #[inline]
-    fn write(&mut self, at: usize, number: u32) {
+    fn write(&self, at: usize, number: u32) {
         debug_assert!(at < HEADER + self.capacity * RECORD);
         // SAFETY: `at` is below the array's length: a header, and `capacity` records. The array is
         // kept by the host and not known to the application, so nobody detaches it.
@@ -184,6 +201,9 @@ impl Batch {
                 ..Slab::default()
             };
         }
+        if kind + 1 == SLABS.len() {
+            self.expect_large();
+        }
         let buffer = allocate(SLABS[kind].1, true)?;
         let slab = &mut self.slabs[kind];
         let (data, len) = js::memory(self.env, buffer)?;
@@ -195,8 +215,28 @@ impl Batch {
         slab.sure.then_some(())
     }
 
+    /// Has the allocator expect that large memory comes and goes: allocates some, untouched, and
+    /// frees it, once.
+    ///
+    /// V8 frees ArrayBuffers many at a time, and glibc gives such memory back to the kernel at once,
+    /// so that every large message would have new pages of it, cleared and mapped one by one: more
+    /// work than everything else about the message. glibc goes by what it has seen freed: after
+    /// this, it keeps up to twice as much for the next ones, unless its settings say otherwise.
+    /// Other allocators take no notice.
+    fn expect_large(&mut self) {
+        if self.expects_large {
+            return;
+        }
+        self.expects_large = true;
+        let mut memory: Vec<u8> = Vec::new();
+        // Without the memory everything works, only slower.
+        let _ = memory.try_reserve_exact(LARGE);
+        drop(core::hint::black_box(memory));
+    }
+
     #[inline(never)]
     fn place_alone(&mut self, payload: &[u8], allocate: Allocate<'_>) -> Option<(usize, usize)> {
+        self.expect_large();
         let buffer = allocate(payload.len(), false)?;
         let (data, len) = js::memory(self.env, buffer)?;
         let index = self.buffers;

@@ -10,7 +10,7 @@ use core::ptr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::sys::{self, napi_callback_info, napi_env, napi_value};
-use wsabi::{ConnId, Context, Error, ErrorKind, MessageType, Result};
+use wsabi::{Conn, ConnId, Context, Error, ErrorKind, MessageType, Result};
 
 use crate::host::Host;
 use crate::js;
@@ -74,10 +74,20 @@ const fn frame_len(len: usize, masked: bool) -> u64 {
     2 + extended + if masked { 4 } else { 0 } + len as u64
 }
 
-/// Counts what was sent, in the connection's own number: see [`progress`].
+/// Lets JavaScript know if output may wait now.
 #[inline]
-fn count(context: &mut Context, id: ConnId, len: usize) {
+fn see_to_waiting(host: &Host, conn: &Conn<'_>) {
+    if is_waiting(conn) {
+        host.batch.borrow().wait();
+    }
+}
+
+/// Counts what was sent, in the connection's own number: see [`progress`]. Sees to what JavaScript
+/// knows of what waits, too.
+#[inline]
+fn count(host: &Host, context: &mut Context, id: ConnId, len: usize) {
     let mut conn = context.conn(id);
+    see_to_waiting(host, &conn);
     let sent = conn.user() + frame_len(len, conn.server().is_none());
     // Fails for a stale number only, which has just taken a message.
     let _ = conn.set_user(sent);
@@ -97,7 +107,7 @@ fn send(host: &Host, id: ConnId, payload: &[u8], flags: u32) -> Result<()> {
         } else {
             conn.send_fragment(message_type, payload, flags & FIN != 0)?;
         }
-        count(context, id, payload.len());
+        count(host, context, id, payload.len());
         Ok(())
     })
 }
@@ -146,7 +156,7 @@ extern "C" fn ping(env: napi_env, info: napi_callback_info) -> napi_value {
     with_bytes(env, info, |host, id, payload, _: [napi_value; 3]| {
         host.command(|context| {
             context.conn(id).ping(payload)?;
-            count(context, id, payload.len());
+            count(host, context, id, payload.len());
             Ok(())
         })
     })
@@ -155,7 +165,12 @@ extern "C" fn ping(env: napi_env, info: napi_callback_info) -> napi_value {
 /// Answers a ping: not counted, so that [`progress`] may tell a little less than is written.
 extern "C" fn answer_ping(env: napi_env, info: napi_callback_info) -> napi_value {
     with_bytes(env, info, |host, id, payload, _: [napi_value; 3]| {
-        host.command(|context| context.conn(id).answer_ping(payload))
+        host.command(|context| {
+            let mut conn = context.conn(id);
+            conn.answer_ping(payload)?;
+            see_to_waiting(host, &conn);
+            Ok(())
+        })
     })
 }
 
@@ -163,7 +178,7 @@ extern "C" fn pong(env: napi_env, info: napi_callback_info) -> napi_value {
     with_bytes(env, info, |host, id, payload, _: [napi_value; 3]| {
         host.command(|context| {
             context.conn(id).pong(payload)?;
-            count(context, id, payload.len());
+            count(host, context, id, payload.len());
             Ok(())
         })
     })
@@ -222,14 +237,21 @@ extern "C" fn resume(env: napi_env, info: napi_callback_info) -> napi_value {
 /// and wsabi does not wait with more.
 const SOON: u64 = 128 << 10;
 
+/// Whether [`buffered`] has something to tell or to do. While JavaScript is told of messages it
+/// knows the answer, so that most of those who ask before they send need no command.
+#[inline]
+pub(crate) fn is_waiting(conn: &Conn<'_>) -> bool {
+    conn.buffered() >= SOON || conn.is_blocked()
+}
+
 /// How much waits to be written because the kernel does not take it.
 extern "C" fn buffered(env: napi_env, info: napi_callback_info) -> napi_value {
     number(env, info, |context, id| {
         let mut conn = context.conn(id);
+        if !is_waiting(&conn) {
+            return 0;
+        }
         if !conn.is_blocked() {
-            if conn.buffered() < SOON {
-                return 0;
-            }
             // Fails only for a connection that has ended, of which nothing waits.
             let _ = conn.flush();
         }

@@ -13,6 +13,7 @@ use wsabi::{
 };
 
 use crate::batch::Kind;
+use crate::commands;
 use crate::host::{Callback, Host};
 use crate::js;
 
@@ -31,7 +32,8 @@ impl<'a> Driver<'a> {
 
     /// Hands over what was gathered.
     fn deliver(&self, context: &mut Context) {
-        let Some(id) = self.host.batch.borrow_mut().seal() else {
+        let is_waiting = |id| commands::is_waiting(&context.conn(id));
+        let Some(id) = self.host.batch.borrow_mut().seal(is_waiting) else {
             return;
         };
         self.host

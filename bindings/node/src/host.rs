@@ -306,6 +306,7 @@ impl Host {
     /// Writes what was sent outside of a dispatch.
     pub(crate) fn flush(&self) {
         self.flush_wanted.set(false);
+        self.batch.borrow().wait();
         // Fails only in the child of a fork and in an environment that is ending.
         let _ = self.command(Context::flush_all);
     }
