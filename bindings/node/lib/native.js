@@ -11,12 +11,15 @@ const FastBuffer = Buffer[Symbol.species];
 
 /** Records that fit into one call; `src/batch.rs` has their form. */
 const MOST_RECORDS = 1024;
-const HEADER = 4;
+const SLABS = 3;
+const HEADER = 3 + SLABS;
+/** The number that is 0 while nothing of the records' connection waits to be written, surely. */
+const IS_WAITING = 2;
 const RECORD = 3;
 const records = new Uint32Array(HEADER + RECORD * MOST_RECORDS);
 
-/** The ArrayBuffers of the records; the first two are slabs that several calls share. */
-const buffers = [null, null];
+/** The ArrayBuffers of the records; the first ones are slabs that several calls share. */
+const buffers = [null, null, null];
 
 /** WebSockets by the index of their connection. */
 const connections = [];
@@ -74,10 +77,9 @@ const callbacks = {
         }
       }
     }
-    if (buffers.length > 2) {
-      buffers[0] = buffers[records[2]];
-      buffers[1] = buffers[records[3]];
-      buffers.length = 2;
+    if (buffers.length > SLABS) {
+      for (let slab = 0; slab < SLABS; slab++) buffers[slab] = buffers[records[3 + slab]];
+      buffers.length = SLABS;
     }
   },
 
@@ -168,5 +170,5 @@ function awaitWrite(socket) {
 
 // Who has these files loaded anew, as test runners do, has the same addon, and so the same of these.
 module.exports = addon.shared ??= {
-  addon, awaitWrite, connections, flushSoon, guarded, servers, start,
+  IS_WAITING, addon, awaitWrite, connections, flushSoon, guarded, records, servers, start,
 };

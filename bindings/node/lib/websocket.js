@@ -7,7 +7,7 @@ const { clientOf } = require('./client');
 const { KIND, commandError, handshakeError, notSupported, receiveError } = require('./errors');
 const { addEventTarget } = require('./events');
 const { Outgoing, isBlob, lengthOf, toBytes } = require('./outgoing');
-const { addon, awaitWrite, connections, flushSoon, guarded, start } = require('./native');
+const { IS_WAITING, addon, awaitWrite, connections, flushSoon, guarded, records, start } = require('./native');
 const { makeResponse } = require('./request');
 const { ConnectionSocket } = require('./socket');
 
@@ -110,7 +110,9 @@ class WebSocket extends EventEmitter {
 
   get bufferedAmount() {
     const waiting = this._outgoing === null ? 0 : this._outgoing.bytes;
-    return this._lateBytes + waiting + commands.buffered(this._index, this._generation);
+    const isNothing = records[IS_WAITING] === 0 && records[0] === this._index;
+    const queued = isNothing ? 0 : commands.buffered(this._index, this._generation);
+    return this._lateBytes + waiting + queued;
   }
 
   get extensions() {
