@@ -125,22 +125,18 @@ impl<'a, 'py> Driver<'a, 'py> {
         about: &Bound<'py, PyAny>,
         error: PyErr,
     ) {
-        let _entered = Entered::new(self.inner, context);
-        let mut reported = Err((name, error));
-        if let Some(on_error) = on_error
-            && let Err((_, error)) = reported
-        {
-            let called = on_error.call1(self.py, (about, value(self.py, &error)));
-            reported = match called {
-                Ok(_) => Ok(()),
-                Err(second) => {
-                    // The first is not lost: it is the second's context.
-                    second.set_context(self.py, Some(error));
-                    Err((On::Error.name(), second))
-                }
-            };
-        }
-        let Err((name, error)) = reported else { return };
+        let entered = Entered::new(self.inner, context);
+        let (name, error) = match on_error {
+            None => (name, error),
+            Some(on_error) => {
+                let Err(second) = on_error.call1(self.py, (about, value(self.py, &error))) else {
+                    return;
+                };
+                // The first is not lost: it is the second's context.
+                second.set_context(self.py, Some(error));
+                (On::Error.name(), second)
+            }
+        };
         let error = match is_exit(self.py, &error) {
             true => error,
             false => match log_failure(self.py, name, &error) {
@@ -148,17 +144,8 @@ impl<'a, 'py> Driver<'a, 'py> {
                 Err(error) => error,
             },
         };
-        drop(_entered);
+        drop(entered);
         self.inner.leave(context, error);
-    }
-
-    /// Tells a server's `on_error` what has no connection; without one it is the core's log that
-    /// tells.
-    fn tell_server(&self, context: &mut Context, server: &Bound<'py, ServerBase>, error: PyErr) {
-        if let Some(on_error) = server.get().on_error(self.py) {
-            let nobody = self.py.None().into_bound(self.py);
-            self.report(context, "on_error", Some(on_error), &nobody, error);
-        }
     }
 
     /// Makes the object of a connection that has come to a server.
@@ -387,9 +374,10 @@ impl Handler for Driver<'_, '_> {
         let Some((_, server)) = self.server(server) else {
             return;
         };
-        if server.get().on_error(self.py).is_none() {
+        // Without one it is the core's log that tells.
+        let Some(on_error) = server.get().on_error(self.py) else {
             return;
-        }
+        };
         let made = {
             let _entered = Entered::new(self.inner, context);
             object(self.py, error, 0, peer)
@@ -398,7 +386,8 @@ impl Handler for Driver<'_, '_> {
             Ok(error) => PyErr::from_value(error),
             Err(failure) => failure,
         };
-        self.tell_server(context, &server, error);
+        let nobody = self.py.None().into_bound(self.py);
+        self.report(context, "on_error", Some(on_error), &nobody, error);
     }
 
     fn on_stopped(&mut self, context: &mut Context, server: ServerId, counts: Stopped) {

@@ -90,30 +90,17 @@ for _ in range(100):
 
 
 @flags
-def test_an_exit_inside_asyncio_is_clean(flags):
-    assert script("""
-        import asyncio, wsabi
+@pytest.mark.parametrize("runner", ["asyncio", "uvloop"])
+def test_an_exit_inside_asyncio_is_clean(flags, runner):
+    assert script(f"""
+        import asyncio, {runner}, wsabi
         async def main():
             server = wsabi.serve("127.0.0.1", 0, on_message=lambda ws, data: ws.send(data))
             got = asyncio.get_running_loop().create_future()
-            wsabi.connect(f"ws://127.0.0.1:{server.port}/", on_open=lambda ws: ws.send("x"),
+            wsabi.connect(server.url, on_open=lambda ws: ws.send("x"),
                           on_message=lambda ws, data: got.set_result(data))
             print(await got)
-        asyncio.run(main())
-    """, flags=flags) == "x\n"
-
-
-@flags
-def test_an_exit_inside_uvloop_is_clean(flags):
-    assert script("""
-        import asyncio, uvloop, wsabi
-        async def main():
-            server = wsabi.serve("127.0.0.1", 0, on_message=lambda ws, data: ws.send(data))
-            got = asyncio.get_running_loop().create_future()
-            wsabi.connect(f"ws://127.0.0.1:{server.port}/", on_open=lambda ws: ws.send("x"),
-                          on_message=lambda ws, data: got.set_result(data))
-            print(await got)
-        uvloop.run(main())
+        {runner}.run(main())
     """, flags=flags) == "x\n"
 
 

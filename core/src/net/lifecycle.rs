@@ -63,11 +63,6 @@ impl Context {
             }
             _ => false,
         };
-        self.refuse_to(id, refusal, to_head);
-    }
-
-    /// As [`refuse`](Self::refuse), for a request whose method is known.
-    pub(crate) fn refuse_to(&mut self, id: ConnId, refusal: Refusal, to_head: bool) {
         self.report_handshake(id, refusal.error);
         self.respond_and_linger(id, &refusal.response, to_head);
     }
