@@ -168,10 +168,9 @@ impl Socket {
         unless_blocked(|| self.0.send_with_flags(data, SEND_FLAGS))
     }
 
-    /// Writes `first` and then `second` in one call, as much as the kernel takes of both.
-    pub(crate) fn send_two(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
-        let parts = [IoSlice::new(first), IoSlice::new(second)];
-        unless_blocked(|| self.0.send_vectored_with_flags(&parts, SEND_FLAGS))
+    /// Writes all of `parts` in order and in one call, as much as the kernel takes of them.
+    pub(crate) fn send_slices(&self, parts: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        unless_blocked(|| self.0.send_vectored_with_flags(parts, SEND_FLAGS))
     }
 
     /// Ends the outgoing half of the stream once all that was written has been sent.
@@ -379,6 +378,10 @@ mod tests {
         }
     }
 
+    fn slices<'a>(first: &'a [u8], second: &'a [u8]) -> [IoSlice<'a>; 2] {
+        [IoSlice::new(first), IoSlice::new(second)]
+    }
+
     /// Both ends of a connection.
     fn tcp_pair() -> (Socket, Socket) {
         let listener = listen_tcp(ANY_PORT, 16, false, false).unwrap();
@@ -437,7 +440,10 @@ mod tests {
         let mut buf = [0; 16];
         assert_eq!(near.recv(&mut buf).unwrap(), None);
         assert_eq!(far.send(b"one ").unwrap(), Some(4));
-        assert_eq!(far.send_two(b"two ", b"three").unwrap(), Some(9));
+        assert_eq!(
+            far.send_slices(&slices(b"two ", b"three")).unwrap(),
+            Some(9)
+        );
         let mut got = Vec::new();
         while got.len() < 13 {
             wait(&near, libc::POLLIN);
@@ -504,7 +510,7 @@ mod tests {
         while let Some(count) = near.send(&first).unwrap() {
             sent += count;
         }
-        while let Some(count) = near.send_two(&first, &second).unwrap() {
+        while let Some(count) = near.send_slices(&slices(&first, &second)).unwrap() {
             sent += count;
         }
         assert!(sent > 0);
@@ -530,7 +536,7 @@ mod tests {
         );
         let status = in_child(|| {
             default_sigpipe();
-            near.send(b"x").is_err() && near.send_two(b"x", b"y").is_err()
+            near.send(b"x").is_err() && near.send_slices(&slices(b"x", b"y")).is_err()
         });
         assert!(
             libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,

@@ -6,7 +6,7 @@
 //!
 //! Does not know: who sends, or what is received.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::MessageType;
@@ -199,18 +199,19 @@ impl Context {
         };
         let output = self.outputs.get_mut(output);
         let waiting = output.len();
-        let taken = match socket.send_two(output.unsent(), payload) {
-            Ok(Some(taken)) => taken,
-            Ok(None) => {
-                self.poller.blocked(id.as_u64(), Interest::WRITE);
-                0
-            }
-            Err(error) => {
-                self.broken(id, &error);
-                self.settle();
-                return Ok(Sent::Ok);
-            }
-        };
+        let taken =
+            match socket.send_slices(&[IoSlice::new(output.unsent()), IoSlice::new(payload)]) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => {
+                    self.poller.blocked(id.as_u64(), Interest::WRITE);
+                    0
+                }
+                Err(error) => {
+                    self.broken(id, &error);
+                    self.settle();
+                    return Ok(Sent::Ok);
+                }
+            };
         self.stats.bytes_sent += taken as u64;
         if taken < waiting {
             output.advance(taken);
