@@ -49,6 +49,97 @@ pub struct Config {
     pub max_backlog_bytes: u64,
     /// Whether `TCP_NODELAY` is set. Default `true`.
     pub no_delay: bool,
+    /// Whether messages are given out in chunks, as they come, instead of whole. Default `false`.
+    ///
+    /// [`max_message_bytes`](Self::max_message_bytes) still counts the whole message, of which no
+    /// more than a chunk is held.
+    pub stream_messages: bool,
+    /// permessage-deflate (RFC 7692), if it is negotiated. Default `None`, no compression.
+    pub deflate: Option<DeflateOptions>,
+}
+
+/// How messages are compressed, if both sides agree on permessage-deflate (RFC 7692).
+///
+/// A server takes a client's offer as far as these allow; a client offers these.
+///
+/// Without context takeover a loop has one compressor and one decompressor for all its connections.
+/// With it, a connection keeps the window of the side it receives from (2 to the power of its
+/// window bits, 4 KiB at 12), and, for the side it sends from, a compressor of its own: some 265 KiB
+/// at 12 bits and memory level 8. That one is freed when nothing was compressed for 30 s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeflateOptions {
+    /// Window of what the server sends, as the logarithm of its size: 9 to 15. Default 12.
+    pub server_max_window_bits: u8,
+    /// Window of what the client sends: 9 to 15. Default 12.
+    pub client_max_window_bits: u8,
+    /// Whether the server's messages may refer back to earlier ones. Default `false`.
+    pub server_context_takeover: bool,
+    /// Whether the client's messages may refer back to earlier ones. Default `false`.
+    pub client_context_takeover: bool,
+    /// Compression level: 1, fast, to 9, small. Default 6.
+    pub level: u8,
+    /// Memory of a compressor: 1 to 9. Default 8.
+    pub mem_level: u8,
+    /// Messages shorter than this are sent as they are. Default 1,024 bytes.
+    pub min_bytes: u64,
+    /// How many times larger than what came a message may become; `None` is no limit besides
+    /// [`max_message_bytes`](Config::max_message_bytes). Default `None`.
+    ///
+    /// A message above it fails the connection with close code 1009. Harmless text reaches ratios of
+    /// 200 and more; this is for relays, which pay for messages that others compressed.
+    pub max_ratio: Option<u32>,
+}
+
+impl Default for DeflateOptions {
+    fn default() -> Self {
+        Self {
+            server_max_window_bits: 12,
+            client_max_window_bits: 12,
+            server_context_takeover: false,
+            client_context_takeover: false,
+            level: 6,
+            mem_level: 8,
+            min_bytes: 1024,
+            max_ratio: None,
+        }
+    }
+}
+
+impl DeflateOptions {
+    fn validate(&self) -> Result<()> {
+        let ranges = [
+            ("server_max_window_bits", self.server_max_window_bits, 9, 15),
+            ("client_max_window_bits", self.client_max_window_bits, 9, 15),
+            ("level", self.level, 1, 9),
+            ("mem_level", self.mem_level, 1, 9),
+        ];
+        for (name, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                return Err(Error::invalid(format!(
+                    "deflate: {name} is {value}; expected {least} to {most}"
+                )));
+            }
+        }
+        if self.max_ratio == Some(0) {
+            return Err(Error::invalid(
+                "deflate: max_ratio is 0; expected at least 1",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a message is compressed, where permessage-deflate is agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compress {
+    /// From [`min_bytes`](DeflateOptions::min_bytes) on; of a message that is sent in fragments the
+    /// length is not known, and it is compressed.
+    #[default]
+    Auto,
+    /// Whatever its length.
+    Always,
+    /// Not at all: it is compressed already, or mixes a secret with what a stranger has chosen.
+    Never,
 }
 
 impl Default for Config {
@@ -69,6 +160,8 @@ impl Default for Config {
             low_water_bytes: 256 << 10,
             max_backlog_bytes: 16 << 20,
             no_delay: true,
+            stream_messages: false,
+            deflate: None,
         }
     }
 }
@@ -138,7 +231,9 @@ impl Config {
                 )));
             }
         }
-        Ok(())
+        self.deflate
+            .as_ref()
+            .map_or(Ok(()), DeflateOptions::validate)
     }
 }
 

@@ -67,6 +67,11 @@ error_kinds! {
     MessageTooBig = -32, "WSABI_E_MESSAGE_TOO_BIG";
     /// The peer cut a message into too many fragments (close code 1008).
     TooManyFragments = -33, "WSABI_E_TOO_MANY_FRAGMENTS";
+    /// The peer sent compressed data that is damaged (close code 1007).
+    InvalidDeflate = -34, "WSABI_E_INVALID_DEFLATE";
+    /// The server's connections hold more than its budget allows, and this one the most (close code
+    /// 1013).
+    OverBudget = -35, "WSABI_E_OVER_BUDGET";
 
     /// The opening handshake's request or response is not valid.
     Handshake = -40, "WSABI_E_HANDSHAKE";
@@ -116,6 +121,8 @@ impl fmt::Display for ErrorKind {
             Self::InvalidText => "invalid text",
             Self::MessageTooBig => "message too big",
             Self::TooManyFragments => "too many fragments",
+            Self::InvalidDeflate => "invalid compressed data",
+            Self::OverBudget => "over budget",
             Self::Handshake => "opening handshake failed",
             Self::HandshakeTooLarge => "opening handshake too large",
             Self::Origin => "origin refused",

@@ -57,11 +57,24 @@ impl<'a> Message<'a> {
     }
 }
 
+/// A part of a message, as it has come. Has nothing to do with the frames it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk<'a> {
+    /// The part; text is cut between characters. Only the last may be empty.
+    pub data: Message<'a>,
+    /// Whether a message begins with it.
+    pub first: bool,
+    /// Whether the message ends with it.
+    pub last: bool,
+}
+
 /// What the bytes of a peer amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A message is complete.
     Message(Message<'a>),
+    /// A part of a message has come, if they are given out in chunks.
+    Chunk(Chunk<'a>),
     /// The peer pinged; the pong that answers it is already on its way.
     Ping(&'a [u8]),
     /// The peer sent a pong, asked for or not.

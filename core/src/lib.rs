@@ -89,9 +89,10 @@ pub mod net;
 pub mod protocol;
 pub mod time;
 
-pub use crate::config::{Config, OriginPolicy};
+pub use crate::config::{Compress, Config, DeflateOptions, OriginPolicy};
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::event::{CloseFrame, Message, MessageType, Role};
+pub use crate::event::{Chunk, CloseFrame, Message, MessageType, Role};
+pub use crate::net::broadcast::Reached;
 pub use crate::net::commands::DEFAULT_GRACE;
 pub use crate::net::conn::{Conn, State};
 pub use crate::net::connector::ClientOptions;
@@ -105,10 +106,13 @@ pub use crate::net::socket::PeerAddr;
 pub use crate::net::writing::Sent;
 pub use crate::protocol::close_code::CloseCode;
 pub use crate::protocol::connection::Closed;
+pub use crate::protocol::extension::Agreed;
 pub use crate::protocol::handshake::client::RequestOptions;
 pub use crate::protocol::handshake::response::Response;
 pub use crate::protocol::handshake::server::{Accept, ServerPolicy, SubprotocolChoice};
 pub use crate::protocol::head::{Request, ResponseHead};
+pub use crate::protocol::prepared::Prepared;
+pub use bytes::Bytes;
 
 /// The version of this crate, such as `0.1.0`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use wsabi::event::Event;
 use wsabi::protocol::connection::{Connection, Tools};
+use wsabi::protocol::deflate::Compressors;
 use wsabi::protocol::mask::Random;
 use wsabi::protocol::message::Buffers;
 use wsabi::protocol::receive::Receive;
@@ -117,25 +118,28 @@ fn exchange(sender: Role, receiver: Role) {
     let (mut send, mut random) = (Send::new(sender), Counter::default());
     let mut connection = Connection::new(receiver, &config, Time::ORIGIN);
     let (mut receive, mut buffers) = (Receive::new(receiver), Buffers::default());
-    let (mut wire, mut out) = (Vec::new(), Vec::new());
+    let (mut wire, mut out, mut compressors) = (Vec::new(), Vec::new(), Compressors::default());
     let payload = [b'a'; 1000];
     let mut round = |number: usize| {
         let len = number % payload.len();
         wire.clear();
-        send.text(
-            std::str::from_utf8(&payload[..len]).unwrap(),
-            &mut random,
-            &mut wire,
-        )
-        .unwrap();
-        send.binary(&payload[len..], &mut random, &mut wire)
+        let mut tools = Tools {
+            now: Time::ORIGIN,
+            config: &config,
+            random: &mut random,
+            compressors: &mut compressors,
+            out: &mut wire,
+        };
+        send.text(std::str::from_utf8(&payload[..len]).unwrap(), &mut tools)
             .unwrap();
+        send.binary(&payload[len..], &mut tools).unwrap();
         send.ping(b"ping", &mut random, &mut wire).unwrap();
         let mut input = wire.as_mut_slice();
         let mut tools = Tools {
             now: Time::ORIGIN,
             config: &config,
             random: &mut Counter(0),
+            compressors: &mut compressors,
             out: &mut out,
         };
         let mut seen = 0;
@@ -145,7 +149,9 @@ fn exchange(sender: Role, receiver: Role) {
             seen += match event {
                 Event::Message(message) => message.as_bytes().len(),
                 Event::Ping(payload) => payload.len(),
-                Event::Pong(_) | Event::Close(_) => panic!("nobody sent {event:?}"),
+                Event::Chunk(_) | Event::Pong(_) | Event::Close(_) => {
+                    panic!("nobody sent {event:?}")
+                }
             };
         }
         assert_eq!(seen, payload.len() + 4);

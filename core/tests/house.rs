@@ -21,11 +21,11 @@ use scan::{Source, functions, is_word, paths};
 /// The rooms of `core/src`, floor by floor from 0. A folder's entry holds for all in it.
 const FLOORS: &[&str] = &[
     "error event config time protocol::close_code protocol::head protocol::mask protocol::utf8",
-    "protocol::frame protocol::message protocol::deflate protocol::extension",
+    "protocol::frame protocol::message protocol::deflate protocol::extension protocol::prepared",
     "protocol::receive protocol::send protocol::handshake",
     "protocol::connection net::transport net::tls net::socket net::poller net::timers \
      net::address net::random net::number net::resolver",
-    "net::slot net::handler net::listener net::connector net::output net::context net::commands net::conn \
+    "net::slot net::handler net::listener net::connector net::output net::context net::commands net::conn net::broadcast \
      net::writing net::lifecycle net::dialing net::serving",
     "net::loop net::handle net::reading",
 ];

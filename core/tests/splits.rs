@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
 use wsabi::protocol::connection::{Connection, Phase, Tools};
+use wsabi::protocol::deflate::Compressors;
 use wsabi::protocol::handshake::server::{Asked, Refusal, examine};
 use wsabi::protocol::head::{HeadReader, Request};
 use wsabi::protocol::mask::Random;
@@ -22,7 +23,7 @@ use wsabi::protocol::message::Buffers;
 use wsabi::protocol::receive::Receive;
 use wsabi::protocol::send::Send;
 use wsabi::time::Time;
-use wsabi::{Config, Error, ErrorKind, MessageType, Role, ServerPolicy};
+use wsabi::{Compress, Config, Error, ErrorKind, MessageType, Role, ServerPolicy};
 
 fn settings() -> ProptestConfig {
     ProptestConfig {
@@ -64,6 +65,7 @@ fn feed(input: &[u8], cuts: &[usize], role: Role, config: &Config) -> Outcome {
             now: Time::ORIGIN,
             config,
             random: &mut random,
+            compressors: &mut Compressors::default(),
             out: &mut output,
         };
         while let Some(event) =
@@ -421,6 +423,20 @@ fn sending() -> impl Strategy<Value = Sending> {
     ]
 }
 
+fn with_tools<T>(
+    random: &mut Counter,
+    out: &mut Vec<u8>,
+    act: impl FnOnce(&mut Tools<'_>) -> T,
+) -> T {
+    act(&mut Tools {
+        now: Time::ORIGIN,
+        config: &Config::default(),
+        random,
+        compressors: &mut Compressors::default(),
+        out,
+    })
+}
+
 fn send_one(send: &mut Send, what: &Sending, random: &mut Counter, out: &mut Vec<u8>) -> Seen {
     let seen = |kind: MessageType, payload: Vec<u8>| match kind {
         MessageType::Text => Seen::Text(payload),
@@ -428,18 +444,23 @@ fn send_one(send: &mut Send, what: &Sending, random: &mut Counter, out: &mut Vec
     };
     match what {
         Sending::Whole(MessageType::Text, payload) => {
-            send.text(std::str::from_utf8(payload).unwrap(), random, out)
-                .unwrap();
+            with_tools(random, out, |tools| {
+                send.text(std::str::from_utf8(payload).unwrap(), tools)
+            })
+            .unwrap();
             Seen::Text(payload.clone())
         }
         Sending::Whole(MessageType::Binary, payload) => {
-            send.binary(payload, random, out).unwrap();
+            with_tools(random, out, |tools| send.binary(payload, tools)).unwrap();
             Seen::Binary(payload.clone())
         }
         Sending::Fragments(kind, fragments) => {
             for (i, fragment) in fragments.iter().enumerate() {
                 let fin = i + 1 == fragments.len();
-                send.fragment(*kind, fragment, fin, random, out).unwrap();
+                with_tools(random, out, |tools| {
+                    send.fragment(*kind, fragment, fin, Compress::Auto, tools)
+                })
+                .unwrap();
             }
             seen(*kind, fragments.concat())
         }
@@ -498,7 +519,9 @@ proptest! {
                 Ok(_) => true,
                 Err(error) => error.error_len().is_none() && !fin,
             };
-            let sent = send.fragment(MessageType::Text, fragment, fin, &mut random, &mut out);
+            let sent = with_tools(&mut random, &mut out, |tools| {
+                send.fragment(MessageType::Text, fragment, fin, Compress::Auto, tools)
+            });
             prop_assert_eq!(sent.is_ok(), valid);
             prop_assert_eq!(out.is_empty(), !valid, "a refused fragment writes nothing");
             if valid {
@@ -538,7 +561,7 @@ fn request_verdict(input: &[u8], cuts: &[usize]) -> String {
                 let request = Request::parse(reader.bytes(), 10);
                 let asked = request
                     .map_err(|error| Refusal::unreadable(&error))
-                    .and_then(|request| examine(&request, &ServerPolicy::default()));
+                    .and_then(|request| examine(&request, &ServerPolicy::default(), None));
                 return match asked {
                     Ok(Asked::Upgrade(upgrade)) => format!("Ok {upgrade:?} {behind:x?}"),
                     Ok(Asked::Http) => format!("http {behind:x?}"),

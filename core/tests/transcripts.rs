@@ -21,6 +21,7 @@ use std::path::Path;
 use notation::{KEY, Octets, Section, all_octets, cell_lines, encode, sections, tokens};
 use wsabi::event::Event;
 use wsabi::protocol::connection::{Connection, Phase, Tools, close_code_of};
+use wsabi::protocol::deflate::Compressors;
 use wsabi::protocol::mask::Random;
 use wsabi::protocol::message::Buffers;
 use wsabi::protocol::receive::Receive;
@@ -135,6 +136,7 @@ impl Seen {
         match event {
             Event::Message(Message::Text(text)) => Self::Text(text.into()),
             Event::Message(Message::Binary(data)) => Self::Binary(data.into()),
+            Event::Chunk(_) => panic!("messages are whole here"),
             Event::Ping(payload) => Self::Ping(payload.into()),
             Event::Pong(payload) => Self::Pong(payload.into()),
             Event::Close(close) => Self::Close(close.code.as_u16(), close.reason.into()),
@@ -364,6 +366,7 @@ impl Endpoint {
             now: Time::ORIGIN,
             config,
             random: &mut SameKey,
+            compressors: &mut Compressors::default(),
             out: &mut self.output,
         };
         let Self {

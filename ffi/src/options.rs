@@ -234,6 +234,8 @@ fn config(limits: &wsabi_limits, no_delay_off: u32) -> Result<Config> {
             limits.max_backlog_bytes,
             defaults.max_backlog_bytes.max(high_water_bytes),
         ),
+        stream_messages: false,
+        deflate: None,
         no_delay: flag(no_delay_off, "no_delay_off")? == 0,
     };
     config.validate()?;
@@ -330,6 +332,7 @@ pub(crate) unsafe fn server_options(given: &wsabi_server_options) -> Result<Serv
         } else {
             given.backlog
         },
+        max_buffered_bytes: None,
         reuse_port: flag(given.reuse_port, "reuse_port")? == 1,
         tag: 0,
     })

@@ -145,6 +145,8 @@ impl Limits {
     fn config(&self) -> Config {
         let default = Config::default();
         Config {
+            stream_messages: false,
+            deflate: None,
             max_message_bytes: limit(self.max_message_bytes, default.max_message_bytes),
             max_fragments: small_limit(self.max_fragments, default.max_fragments),
             max_handshake_bytes: small_limit(self.max_handshake_bytes, default.max_handshake_bytes),
@@ -206,6 +208,7 @@ pub(crate) fn listen(env: Env, options: Listening) -> Outcome {
         },
         backlog: small_limit(options.backlog, ServerOptions::default().backlog),
         reuse_port: options.reuse_port.unwrap_or(false),
+        max_buffered_bytes: None,
         tag: 0,
     };
     run(env, |context| context.listen(&server).map(ServerId::as_u64))

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::config::Compress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, MessageType, Role};
 use crate::net::context::Context;
@@ -14,9 +17,12 @@ use crate::net::slot::{Opening, Stage};
 use crate::net::socket::PeerAddr;
 use crate::net::writing::Sent;
 use crate::protocol::connection::Phase;
+use crate::protocol::extension::Agreed;
 use crate::protocol::frame::MAX_CONTROL;
 use crate::protocol::handshake::response::Response;
 use crate::protocol::handshake::server::Accept;
+use crate::protocol::prepared::Prepared;
+use crate::protocol::utf8::check;
 
 /// How far a connection has come, as its owner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +69,7 @@ impl Conn<'_> {
     #[inline]
     pub fn send_text(&mut self, text: &str) -> Result<Sent> {
         self.context
-            .send_message(self.id, MessageType::Text, text.as_bytes())
+            .send_message(self.id, MessageType::Text, text.as_bytes(), Compress::Auto)
     }
 
     /// Sends a binary message.
@@ -73,7 +79,7 @@ impl Conn<'_> {
     #[inline]
     pub fn send_binary(&mut self, data: &[u8]) -> Result<Sent> {
         self.context
-            .send_message(self.id, MessageType::Binary, data)
+            .send_message(self.id, MessageType::Binary, data, Compress::Auto)
     }
 
     /// Sends a message of either type.
@@ -82,10 +88,51 @@ impl Conn<'_> {
     /// As [`send_text`](Self::send_text), and [`ErrorKind::Invalid`] for text that is not UTF-8.
     #[inline]
     pub fn send(&mut self, message_type: MessageType, data: &[u8]) -> Result<Sent> {
-        if message_type == MessageType::Text && simdutf8::basic::from_utf8(data).is_err() {
-            return Err(Error::invalid("the text is not UTF-8"));
-        }
-        self.context.send_message(self.id, message_type, data)
+        self.send_with(message_type, data, Compress::Auto)
+    }
+
+    /// Sends a message of either type, and says whether it is compressed where that was agreed on.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_with(
+        &mut self,
+        message_type: MessageType,
+        data: &[u8],
+        compress: Compress,
+    ) -> Result<Sent> {
+        check_text(message_type, data)?;
+        self.context
+            .send_message(self.id, message_type, data, compress)
+    }
+
+    /// Sends a message whose payload is kept until it is written, instead of being copied. At a
+    /// client, which has to mask it, at a connection that compresses it, and where it is small, it
+    /// is copied after all.
+    ///
+    /// A payload with an owner of its own is made by [`Bytes::from_owner`]; the owner is dropped on
+    /// the loop's thread when everything is written, or when the connection has ended.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); then nothing is kept.
+    pub fn send_owned(
+        &mut self,
+        message_type: MessageType,
+        payload: &Bytes,
+        compress: Compress,
+    ) -> Result<Sent> {
+        check_text(message_type, payload)?;
+        self.context
+            .send_owned(self.id, message_type, payload, compress)
+    }
+
+    /// Sends a message that others get too.
+    ///
+    /// # Errors
+    /// As [`send_text`](Self::send_text).
+    pub fn send_prepared(&mut self, message: &Prepared) -> Result<Sent> {
+        self.context.send_prepared(self.id, message)
     }
 
     /// Sends a fragment of a message; `fin` marks the last. All fragments of a message have its
@@ -100,11 +147,30 @@ impl Conn<'_> {
         data: &[u8],
         fin: bool,
     ) -> Result<Sent> {
+        self.send_fragment_with(message_type, data, fin, Compress::Auto)
+    }
+
+    /// As [`send_fragment`](Self::send_fragment), and says with a message's first fragment whether
+    /// it is compressed where that was agreed on.
+    ///
+    /// # Errors
+    /// As [`send_fragment`](Self::send_fragment).
+    pub fn send_fragment_with(
+        &mut self,
+        message_type: MessageType,
+        data: &[u8],
+        fin: bool,
+        compress: Compress,
+    ) -> Result<Sent> {
+        self.context.refresh_now();
         let sent = self.context.send_with(self.id, data.len(), |send, tools| {
-            send.fragment(message_type, data, fin, tools.random, tools.out)
+            send.fragment(message_type, data, fin, compress, tools)
         })?;
-        self.context.stats.messages_sent += u64::from(fin);
-        self.context.settle();
+        if fin {
+            self.context.sent_message(self.id);
+        } else {
+            self.context.settle();
+        }
         Ok(sent)
     }
 
@@ -297,10 +363,9 @@ impl Conn<'_> {
             }
         };
         let output = self.context.output(self.id);
-        let subprotocol = upgrade.accept(accept, output.bytes())?;
+        let settled = upgrade.accept(accept, output.bytes())?;
         output.mark_lead();
-        self.context
-            .establish(self.id, Role::Server, subprotocol, head);
+        self.context.establish(self.id, Role::Server, settled, head);
         if self.context.slots.at(self.id.index()).unread.is_some() {
             self.context.queue_unread(self.id);
         }
@@ -407,6 +472,15 @@ impl Conn<'_> {
         slot.subprotocol.as_ref().map(|name| &***name)
     }
 
+    /// What the opening handshake has agreed on about compression; `None` if there is none, before
+    /// the connection is open, and after its end.
+    pub fn deflate(&self) -> Option<Agreed> {
+        match &self.context.slots.peek(self.id)?.stage {
+            Stage::Open(established) => established.connection.agreed().copied(),
+            Stage::Vacant | Stage::Opening(_) | Stage::Lingering { .. } | Stage::Ended(_) => None,
+        }
+    }
+
     /// The peer's address, while the transport is there.
     pub fn peer_addr(&self) -> Option<PeerAddr> {
         self.context
@@ -440,6 +514,14 @@ impl Conn<'_> {
             _ => Err(Error::closed()),
         }
     }
+}
+
+#[inline]
+fn check_text(message_type: MessageType, data: &[u8]) -> Result<()> {
+    if message_type == MessageType::Text && check(data).is_err() {
+        return Err(Error::invalid("the text is not UTF-8"));
+    }
+    Ok(())
 }
 
 fn nothing_to_answer() -> Error {

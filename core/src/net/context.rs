@@ -25,6 +25,7 @@ use crate::net::slot::{Opening, Slots, Stage};
 use crate::net::socket::{PeerAddr, Socket, fork_count, watch_forks};
 use crate::net::timers::Timers;
 use crate::protocol::connection::{Connection, Phase, Tools};
+use crate::protocol::deflate::Compressors;
 use crate::protocol::message::Buffers;
 use crate::time::{Time, earliest};
 
@@ -102,6 +103,7 @@ pub struct Context {
     pub(crate) outputs: Outputs,
     pub(crate) buffers: Buffers,
     pub(crate) random: SystemRandom,
+    pub(crate) compressors: Compressors,
     pub(crate) notices: VecDeque<Notice>,
     /// Connections with output to write at the end of the turn.
     pub(crate) dirty: Vec<ConnId>,
@@ -137,6 +139,7 @@ impl Context {
             outputs: Outputs::default(),
             buffers: Buffers::default(),
             random: SystemRandom::new()?,
+            compressors: Compressors::default(),
             notices: VecDeque::new(),
             dirty: Vec::new(),
             unread: VecDeque::new(),
@@ -301,6 +304,7 @@ impl Context {
             now: self.now,
             config: &slot.config,
             random: &mut self.random,
+            compressors: &mut self.compressors,
             out: self.outputs.get_mut(output).bytes(),
         };
         let value = act(&mut established.connection, &mut tools);

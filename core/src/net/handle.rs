@@ -6,6 +6,9 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
+use crate::config::Compress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::MessageType;
 use crate::net::context::{Context, forked};
@@ -15,6 +18,7 @@ use crate::net::poller::Waker;
 use crate::net::socket::fork_count;
 use crate::protocol::handshake::response::Response;
 use crate::protocol::handshake::server::Accept;
+use crate::protocol::prepared::Prepared;
 use crate::protocol::send::check_close;
 use crate::protocol::utf8::check;
 
@@ -28,13 +32,24 @@ pub(crate) enum Command {
     Send {
         id: ConnId,
         message_type: MessageType,
-        payload: Box<[u8]>,
+        payload: Bytes,
+        compress: Compress,
+    },
+    Prepared {
+        id: ConnId,
+        message: Prepared,
+    },
+    Broadcast {
+        server: ServerId,
+        message: Prepared,
+        except: Option<ConnId>,
     },
     Fragment {
         id: ConnId,
         message_type: MessageType,
         payload: Box<[u8]>,
         fin: bool,
+        compress: Compress,
     },
     Ping {
         id: ConnId,
@@ -179,7 +194,27 @@ impl Handle {
     /// [`ErrorKind::Full`], [`ErrorKind::Closed`] if the loop is gone, [`ErrorKind::Invalid`] for
     /// text that is not UTF-8.
     pub fn send(&self, id: ConnId, message_type: MessageType, payload: &[u8]) -> Result<()> {
-        if message_type == MessageType::Text && check(payload).is_err() {
+        self.send_owned(
+            id,
+            message_type,
+            Bytes::copy_from_slice(payload),
+            Compress::Auto,
+        )
+    }
+
+    /// Sends a message whose payload is kept until it is written, as
+    /// [`Conn::send_owned`](crate::Conn::send_owned) does.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_owned(
+        &self,
+        id: ConnId,
+        message_type: MessageType,
+        payload: Bytes,
+        compress: Compress,
+    ) -> Result<()> {
+        if message_type == MessageType::Text && check(&payload).is_err() {
             return Err(Error::invalid("the text is not UTF-8"));
         }
         self.0.push(
@@ -187,7 +222,39 @@ impl Handle {
             Command::Send {
                 id,
                 message_type,
-                payload: Box::from(payload),
+                payload,
+                compress,
+            },
+        )
+    }
+
+    /// Sends a message that others get too.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_prepared(&self, id: ConnId, message: &Prepared) -> Result<()> {
+        let message = message.clone();
+        self.0
+            .push(message.payload().len(), Command::Prepared { id, message })
+    }
+
+    /// Sends a message to all open connections of a server, but for one.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn broadcast_server(
+        &self,
+        server: ServerId,
+        message: &Prepared,
+        except: Option<ConnId>,
+    ) -> Result<()> {
+        let message = message.clone();
+        self.0.push(
+            message.payload().len(),
+            Command::Broadcast {
+                server,
+                message,
+                except,
             },
         )
     }
@@ -203,6 +270,22 @@ impl Handle {
         payload: &[u8],
         fin: bool,
     ) -> Result<()> {
+        self.send_fragment_with(id, message_type, payload, fin, Compress::Auto)
+    }
+
+    /// As [`send_fragment`](Self::send_fragment), and says with a message's first fragment whether
+    /// it is compressed where that was agreed on.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_fragment_with(
+        &self,
+        id: ConnId,
+        message_type: MessageType,
+        payload: &[u8],
+        fin: bool,
+        compress: Compress,
+    ) -> Result<()> {
         self.0.push(
             payload.len(),
             Command::Fragment {
@@ -210,6 +293,7 @@ impl Handle {
                 message_type,
                 payload: Box::from(payload),
                 fin,
+                compress,
             },
         )
     }

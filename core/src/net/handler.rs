@@ -3,7 +3,7 @@
 //! Does not know: how anything comes about.
 
 use crate::error::Error;
-use crate::event::{CloseFrame, Message};
+use crate::event::{Chunk, CloseFrame, Message};
 use crate::net::conn::Conn;
 use crate::net::context::Context;
 use crate::net::listener::Stopped;
@@ -112,6 +112,11 @@ pub trait Handler {
 
     /// A message has arrived.
     fn on_message(&mut self, conn: &mut Conn<'_>, message: Message<'_>) {}
+
+    /// A part of a message has come, with
+    /// [`Config::stream_messages`](crate::Config::stream_messages); [`on_message`](Self::on_message)
+    /// is not called then.
+    fn on_chunk(&mut self, conn: &mut Conn<'_>, chunk: Chunk<'_>) {}
 
     /// After backpressure, or a send that was refused as full, the backlog has fallen to low water.
     fn on_drain(&mut self, conn: &mut Conn<'_>) {}

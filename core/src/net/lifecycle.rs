@@ -13,26 +13,21 @@ use crate::net::serving::announce_stopped;
 use crate::net::slot::{Established, Opening, Stage};
 use crate::net::socket::Socket;
 use crate::protocol::connection::{Closed, Connection, Due};
+use crate::protocol::handshake::Settled;
 use crate::protocol::handshake::response::Response;
 use crate::protocol::handshake::server::Refusal;
 use crate::protocol::receive::Receive;
 
 impl Context {
     /// Makes a connection established: the opening handshake is complete.
-    pub(crate) fn establish(
-        &mut self,
-        id: ConnId,
-        role: Role,
-        subprotocol: Option<Box<str>>,
-        head: Arc<[u8]>,
-    ) {
+    pub(crate) fn establish(&mut self, id: ConnId, role: Role, settled: Settled, head: Arc<[u8]>) {
         let now = self.now;
         let slot = self.slots.at(id.index());
         slot.stage = Stage::Open(Established {
-            connection: Connection::new(role, &slot.config, now),
-            receive: Receive::new(role),
+            connection: Connection::with_deflate(role, settled.deflate.as_ref(), &slot.config, now),
+            receive: Receive::with_deflate(role, settled.deflate.as_ref()),
         });
-        slot.subprotocol = subprotocol.map(Box::new);
+        slot.subprotocol = settled.subprotocol.map(Box::new);
         self.timers.cancel(id.index());
         self.stats.connections += 1;
         self.notices.push_back(Notice::Open { id, head });
@@ -181,7 +176,8 @@ impl Context {
                 ErrorKind::Protocol
                 | ErrorKind::InvalidText
                 | ErrorKind::MessageTooBig
-                | ErrorKind::TooManyFragments,
+                | ErrorKind::TooManyFragments
+                | ErrorKind::InvalidDeflate,
             ) => &mut self.stats.closes_protocol,
             Some(
                 ErrorKind::KeepaliveTimeout | ErrorKind::IdleTimeout | ErrorKind::CloseTimeout,

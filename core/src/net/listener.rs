@@ -56,6 +56,13 @@ impl Default for ListenOn {
 pub struct ServerOptions {
     /// Where it listens.
     pub on: ListenOn,
+    /// Most bytes that the server's connections may hold together: unfinished messages, and output
+    /// that waits; `None` is no limit. Default `None`.
+    ///
+    /// Above it the connections with the largest unfinished messages are not read. After 5 s
+    /// without relief the connection that holds most is failed with close code 1013, and then the
+    /// next.
+    pub max_buffered_bytes: Option<u64>,
     /// Limits and times of its connections.
     pub config: Config,
     /// Subprotocols and origins.
@@ -77,6 +84,7 @@ impl Default for ServerOptions {
             config: Config::default(),
             policy: ServerPolicy::default(),
             backlog: 4096,
+            max_buffered_bytes: None,
             reuse_port: false,
             tag: 0,
         }

@@ -422,15 +422,25 @@ fn run(context: &mut Context, command: Command) -> Result<()> {
             id,
             message_type,
             payload,
-        } => context.send_message(id, message_type, &payload).map(drop),
+            compress,
+        } => context
+            .send_owned(id, message_type, &payload, compress)
+            .map(drop),
+        Command::Prepared { id, message } => context.send_prepared(id, &message).map(drop),
+        Command::Broadcast {
+            server,
+            message,
+            except,
+        } => context.broadcast_server(server, &message, except).map(drop),
         Command::Fragment {
             id,
             message_type,
             payload,
             fin,
+            compress,
         } => context
             .conn(id)
-            .send_fragment(message_type, &payload, fin)
+            .send_fragment_with(message_type, &payload, fin, compress)
             .map(drop),
         Command::Ping { id, payload } => context.conn(id).ping(&payload).map(drop),
         Command::Pong { id, payload } => context.conn(id).pong(&payload).map(drop),

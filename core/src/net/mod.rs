@@ -4,6 +4,7 @@
 //! Does not know: the rules of RFC 6455; they are in [`protocol`](crate::protocol).
 
 pub(crate) mod address;
+pub mod broadcast;
 pub mod commands;
 pub mod conn;
 pub mod connector;

@@ -5,6 +5,10 @@
 //! Does not know: sockets, or whose bytes they are.
 
 use core::num::NonZeroU32;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
 
 use crate::event::Role;
 use crate::protocol::frame::Header;
@@ -26,6 +30,41 @@ pub(crate) struct Output {
     lead: usize,
     /// Whether the lead is the rest of a message.
     lead_is_message: bool,
+    /// Payloads that are written from where they are, in order.
+    shared: VecDeque<Shared>,
+    /// How much of them is not written.
+    shared_len: usize,
+}
+
+/// The payload of a whole message, which is not copied.
+#[derive(Debug)]
+struct Shared {
+    /// Where in `bytes` its place is: behind its header.
+    at: usize,
+    /// What of it is not written.
+    data: Bytes,
+}
+
+/// Most slices that one write is given.
+const MAX_SLICES: usize = 64;
+
+/// What is to be written first.
+pub(crate) struct Slices<'a> {
+    all: [IoSlice<'a>; MAX_SLICES],
+    count: usize,
+}
+
+impl<'a> Slices<'a> {
+    pub(crate) fn as_slice(&self) -> &[IoSlice<'a>] {
+        &self.all[..self.count]
+    }
+
+    fn push(&mut self, bytes: &'a [u8]) {
+        if !bytes.is_empty() && self.count < MAX_SLICES {
+            self.all[self.count] = IoSlice::new(bytes);
+            self.count += 1;
+        }
+    }
 }
 
 impl Output {
@@ -35,22 +74,72 @@ impl Output {
         &mut self.bytes
     }
 
-    /// What is to be written.
+    /// What is to be written, if it is in one piece.
     #[inline]
-    pub(crate) fn unsent(&self) -> &[u8] {
-        &self.bytes[self.written..]
+    pub(crate) fn unsent(&self) -> Option<&[u8]> {
+        self.shared.is_empty().then(|| &self.bytes[self.written..])
+    }
+
+    /// What is to be written, or as much as one write is given.
+    pub(crate) fn slices(&self) -> Slices<'_> {
+        let mut slices = Slices {
+            all: [IoSlice::new(&[]); MAX_SLICES],
+            count: 0,
+        };
+        let mut at = self.written;
+        for shared in &self.shared {
+            slices.push(&self.bytes[at..shared.at]);
+            slices.push(&shared.data);
+            at = shared.at;
+        }
+        slices.push(&self.bytes[at..]);
+        slices
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.written
+        self.bytes.len() - self.written + self.shared_len
+    }
+
+    /// Appends a payload that is not copied, behind its header.
+    pub(crate) fn append_shared(&mut self, data: Bytes) {
+        self.shared_len += data.len();
+        let at = self.bytes.len();
+        self.shared.push_back(Shared { at, data });
     }
 
     /// Takes note that `count` bytes were written.
     #[inline]
-    pub(crate) fn advance(&mut self, count: usize) {
+    pub(crate) fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.len());
+        if !self.shared.is_empty() {
+            count = self.advance_shared(count);
+        }
         self.written += count;
+    }
+
+    /// Takes note of as much as is in front of the last shared payload's end, and tells the rest.
+    fn advance_shared(&mut self, mut count: usize) -> usize {
+        while let Some(shared) = self.shared.front_mut() {
+            let before = count.min(shared.at - self.written);
+            self.written += before;
+            count -= before;
+            let taken = count.min(shared.data.len());
+            if self.written < shared.at {
+                break;
+            }
+            shared.data.advance(taken);
+            self.shared_len -= taken;
+            count -= taken;
+            if !shared.data.is_empty() {
+                break;
+            }
+            // The frames in `bytes` are walked from here on: this one's payload is not there.
+            self.lead = shared.at;
+            self.lead_is_message = false;
+            self.shared.pop_front();
+        }
+        count
     }
 
     /// Takes note that what is in here so far is not frames.
@@ -61,6 +150,7 @@ impl Output {
 
     /// Appends the rest of a frame of which everything before was written.
     pub(crate) fn append_rest(&mut self, rest: &[u8]) {
+        debug_assert!(self.shared.is_empty());
         self.bytes.clear();
         self.written = 0;
         self.bytes.extend_from_slice(rest);
@@ -75,6 +165,9 @@ impl Output {
         }
         let (start, is_message) = self.boundary(sender);
         self.bytes.drain(..self.written);
+        for shared in &mut self.shared {
+            shared.at -= self.written;
+        }
         self.lead = start - self.written;
         self.lead_is_message = is_message;
         self.written = 0;
@@ -83,6 +176,7 @@ impl Output {
     /// How many messages are not wholly written.
     pub(crate) fn messages(&self, sender: Role) -> u64 {
         let mut count = u64::from(self.lead_is_message && self.lead > self.written);
+        count += self.shared.len() as u64;
         self.walk(sender, |end, is_message| {
             count += u64::from(is_message && end > self.written);
             true
@@ -111,11 +205,20 @@ impl Output {
             Role::Server => Role::Client,
         };
         let mut at = self.lead;
+        let mut shared = (self.shared.iter())
+            .filter(|shared| shared.at > self.lead)
+            .peekable();
         while let Ok(Some((header, used))) =
-            Header::parse(self.bytes.get(at..).unwrap_or_default(), receiver)
+            Header::parse(self.bytes.get(at..).unwrap_or_default(), receiver, true)
         {
-            at += used + usize::try_from(header.len).unwrap_or(usize::MAX - at - used);
-            if !visit(at, header.fin && !header.opcode.is_control()) {
+            at += used;
+            let is_elsewhere = shared.next_if(|shared| shared.at == at).is_some();
+            if !is_elsewhere {
+                at += usize::try_from(header.len).unwrap_or(usize::MAX - at);
+            }
+            // Those that are elsewhere are counted there.
+            let is_message = header.fin && !header.opcode.is_control() && !is_elsewhere;
+            if !visit(at, is_message) {
                 return;
             }
         }
@@ -160,6 +263,8 @@ impl Outputs {
     /// Takes an output back, with what may still be in it.
     pub(crate) fn give_back(&mut self, id: OutputId) {
         let output = &mut self.all[id.index()];
+        output.shared.clear();
+        output.shared_len = 0;
         let capacity = output.bytes.capacity();
         if capacity > KEEP_EACH || self.kept + capacity > KEEP_TOTAL {
             *output = Output::default();
@@ -192,7 +297,7 @@ impl Outputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::frame::{Opcode, append_frame};
+    use crate::protocol::frame::{Opcode, append_frame, append_header};
 
     #[test]
     fn messages_not_wholly_written_are_counted_at_every_byte() {
@@ -207,7 +312,7 @@ mod tests {
             (true, Opcode::Continuation, 0),
             (true, Opcode::Binary, 70_000),
         ] {
-            append_frame(output.bytes(), fin, opcode, &vec![7; len], None);
+            append_frame(output.bytes(), fin, opcode, false, &vec![7; len], None);
             if fin && !opcode.is_control() {
                 ends.push(output.len());
             }
@@ -230,6 +335,7 @@ mod tests {
                 &mut frame,
                 true,
                 Opcode::Binary,
+                false,
                 &vec![i as u8; 1000 + i as usize],
                 Some([1, 2, 3, 4]),
             );
@@ -239,10 +345,10 @@ mod tests {
             output.compact(Role::Client);
             assert_eq!(output.messages(Role::Client), before);
             let count = output.len().min(900);
-            sent.extend_from_slice(&output.unsent()[..count]);
+            sent.extend_from_slice(&output.unsent().unwrap()[..count]);
             output.advance(count);
         }
-        sent.extend_from_slice(output.unsent());
+        sent.extend_from_slice(output.unsent().unwrap());
         assert!(sent == all);
         assert!(output.bytes.len() < all.len());
     }
@@ -251,10 +357,65 @@ mod tests {
     fn the_rest_of_a_direct_write_counts_as_one_message() {
         let mut output = Output::default();
         output.append_rest(&[9; 5000]);
-        append_frame(output.bytes(), true, Opcode::Text, b"next", None);
+        append_frame(output.bytes(), true, Opcode::Text, false, b"next", None);
         assert_eq!(output.messages(Role::Server), 2);
         output.advance(5000);
         assert_eq!(output.messages(Role::Server), 1);
+    }
+
+    #[test]
+    fn shared_payloads_are_written_in_their_places_whatever_a_write_takes() {
+        for step in [1, 7, 999, 4096, 70_000] {
+            let (mut output, mut all, mut sent) = (Output::default(), Vec::new(), Vec::new());
+            // Ends of messages in everything that was ever queued.
+            let mut ends = Vec::new();
+            for i in 0..60usize {
+                let payload = vec![i as u8; 5000 + i];
+                if i % 3 == 0 {
+                    append_header(
+                        output.bytes(),
+                        true,
+                        Opcode::Text,
+                        true,
+                        payload.len(),
+                        None,
+                    );
+                    append_header(&mut all, true, Opcode::Text, true, payload.len(), None);
+                    all.extend_from_slice(&payload);
+                    output.append_shared(Bytes::from(payload));
+                } else {
+                    append_frame(output.bytes(), true, Opcode::Text, false, &payload, None);
+                    append_frame(&mut all, true, Opcode::Text, false, &payload, None);
+                }
+                ends.push(all.len());
+                assert_eq!(output.len(), all.len() - sent.len());
+                for _ in 0..i % 4 {
+                    let mut taken = 0;
+                    for slice in output.slices().as_slice() {
+                        let count = slice.len().min(step * 3 - taken);
+                        sent.extend_from_slice(&slice[..count]);
+                        taken += count;
+                    }
+                    output.advance(taken);
+                    let left = ends.iter().filter(|&&end| end > sent.len()).count() as u64;
+                    assert_eq!(output.messages(Role::Server), left);
+                    output.compact(Role::Server);
+                    assert_eq!(output.messages(Role::Server), left);
+                }
+            }
+            while output.len() > 0 {
+                let count = {
+                    let slices = output.slices();
+                    let first = &slices.as_slice()[0];
+                    let count = first.len().min(step);
+                    sent.extend_from_slice(&first[..count]);
+                    count
+                };
+                output.advance(count);
+            }
+            assert!(sent == all && output.shared.is_empty());
+            assert_eq!(output.messages(Role::Server), 0);
+        }
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Loop {
         let (Stage::Open(established), Some(socket)) = (&mut slot.stage, &slot.socket) else {
             return;
         };
-        let (read, direct) = match established.receive.vacancy() {
+        let (read, direct) = match established.receive.vacancy(&slot.config) {
             Ok(Some((room, max))) => (socket.recv_into(room, max), true),
             Ok(None) => (socket.recv(buffer), false),
             Err(error) => return fail(context, id, error, handler),
@@ -222,6 +222,7 @@ impl Loop {
             &wanted.0.authority,
             &wanted.0.resource,
             &wanted.1,
+            slot.config.deflate.as_ref(),
             &mut context.random,
             bytes,
         );
@@ -329,7 +330,7 @@ impl Loop {
         let Some(server) = slot.server.and_then(|server| context.servers.peek(server)) else {
             return;
         };
-        let asked = match examine(&request, &server.policy) {
+        let asked = match examine(&request, &server.policy, slot.config.deflate.as_ref()) {
             Ok(asked) => asked,
             Err(refusal) => {
                 context.hold(id, None, &head, request.method == "HEAD");
@@ -398,13 +399,27 @@ impl Loop {
         }
         let status = response.status;
         match handshake.check(&response) {
-            Ok(subprotocol) => context.establish(id, Role::Client, subprotocol, Arc::clone(&head)),
+            Ok(settled) => context.establish(id, Role::Client, settled, Arc::clone(&head)),
             Err(error) if error.kind() == ErrorKind::Refused => {
                 context.end_refused(id, error, status)
             }
             Err(error) => context.end(id, error, false),
         }
         true
+    }
+}
+
+/// What is given out for this many bytes takes the place of one callback: a megabyte that came in a
+/// kilobyte is as much of a burst as many messages.
+const BYTES_PER_EVENT: usize = 16 << 10;
+
+impl Context {
+    /// Counts a large message for what it is.
+    #[inline]
+    fn charge(&mut self, len: usize) {
+        if len >= BYTES_PER_EVENT {
+            self.budget = self.budget.saturating_sub((len / BYTES_PER_EVENT) as u32);
+        }
     }
 }
 
@@ -499,7 +514,14 @@ fn hand_out<H: Handler>(
             Some(Event::Message(message)) => {
                 context.budget -= 1;
                 context.stats.messages_received += 1;
+                context.charge(message.as_bytes().len());
                 handler.on_message(&mut context.conn(id), message);
+            }
+            Some(Event::Chunk(chunk)) => {
+                context.budget -= 1;
+                context.stats.messages_received += u64::from(chunk.last);
+                context.charge(chunk.data.as_bytes().len());
+                handler.on_chunk(&mut context.conn(id), chunk);
             }
             Some(event) => {
                 context.budget -= 1;
@@ -509,7 +531,7 @@ fn hand_out<H: Handler>(
                         handler.on_reply(&mut context.conn(id), Reply::Close(&close));
                         true
                     }
-                    Event::Pong(_) | Event::Message(_) => false,
+                    Event::Pong(_) | Event::Message(_) | Event::Chunk(_) => false,
                 };
                 if answer {
                     context
@@ -518,7 +540,7 @@ fn hand_out<H: Handler>(
                 match event {
                     Event::Ping(payload) => handler.on_ping(&mut context.conn(id), payload),
                     Event::Pong(payload) => handler.on_pong(&mut context.conn(id), payload),
-                    Event::Close(_) | Event::Message(_) => {}
+                    Event::Close(_) | Event::Message(_) | Event::Chunk(_) => {}
                 }
             }
         }

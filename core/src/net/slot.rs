@@ -255,6 +255,16 @@ impl Slots {
             .collect()
     }
 
+    /// The open connections of a server.
+    pub(crate) fn open_of(&self, server: ServerId) -> impl Iterator<Item = ConnId> {
+        (0..).zip(&self.all).filter_map(move |(index, slot)| {
+            let is_open = slot.server == Some(server) && matches!(slot.stage, Stage::Open(_));
+            is_open
+                .then(|| ConnId::new(index, slot.generation))
+                .flatten()
+        })
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.live == 0
     }

@@ -8,6 +8,9 @@
 
 use std::io::{self, IoSlice};
 
+use bytes::Bytes;
+
+use crate::config::{Compress, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::MessageType;
 use crate::net::context::{Context, LogLevel, Notice};
@@ -108,14 +111,35 @@ impl Context {
             now: self.now,
             config: &slot.config,
             random: &mut self.random,
+            compressors: &mut self.compressors,
             out: output.bytes(),
         };
         let encoded = encode(established.connection.send(), &mut tools);
-        let queued = output.len();
-        let is_much = queued >= EARLY_WRITE || queued as u64 > slot.config.high_water_bytes;
+        let is_much = is_much(output, &slot.config);
         self.mark_dirty(id);
         encoded?;
         Ok(is_much)
+    }
+
+    /// Queues the header that `encode` appends, and `payload` behind it, which is not copied.
+    pub(crate) fn queue_shared(
+        &mut self,
+        id: ConnId,
+        len: usize,
+        payload: Bytes,
+        encode: impl FnOnce(&mut Send, &mut Tools<'_>) -> Result<()>,
+    ) -> Result<Sent> {
+        let _ = self.queue_with(id, len, encode)?;
+        let slot = self.slots.at(id.index());
+        let Some(output) = slot.output else {
+            return Ok(Sent::Ok);
+        };
+        let output = self.outputs.get_mut(output);
+        output.append_shared(payload);
+        if is_much(output, &slot.config) {
+            return Ok(self.press(id));
+        }
+        Ok(Sent::Ok)
     }
 
     /// Sends a message.
@@ -125,16 +149,29 @@ impl Context {
         id: ConnId,
         message_type: MessageType,
         payload: &[u8],
+        compress: Compress,
     ) -> Result<Sent> {
-        if payload.len() >= DIRECT_WRITE && self.may_write_directly(id) {
+        if payload.len() >= DIRECT_WRITE && self.may_write_directly(id, payload.len(), compress) {
             return self.send_directly(id, message_type, payload);
         }
         let sent = self.send_with(id, payload.len(), |send, tools| {
-            send.message(message_type, payload, tools.random, tools.out)
+            send.message(message_type, payload, compress, tools)
         })?;
-        self.stats.messages_sent += 1;
-        self.settle();
+        self.sent_message(id);
         Ok(sent)
+    }
+
+    /// Sees to the consequences of a message that was queued.
+    #[inline]
+    pub(crate) fn sent_message(&mut self, id: ConnId) {
+        self.stats.messages_sent += 1;
+        let slot = self.slots.at(id.index());
+        if let Stage::Open(established) = &mut slot.stage
+            && established.connection.send().release_at().is_some()
+        {
+            self.arm(id);
+        }
+        self.settle();
     }
 
     /// Writes the output of a connection whose input was just worked off, if it is large: it is in
@@ -168,14 +205,30 @@ impl Context {
         Sent::Backpressure
     }
 
+    /// Whether payloads go out as they are.
+    pub(crate) fn is_plain(&mut self, id: ConnId) -> bool {
+        match self.slots.get(id).map(|slot| &mut slot.stage) {
+            Some(Stage::Open(established)) => established.connection.send().is_plain(),
+            _ => false,
+        }
+    }
+
     /// Whether a large payload can go to the kernel from where it is.
-    fn may_write_directly(&mut self, id: ConnId) -> bool {
+    fn may_write_directly(&mut self, id: ConnId, len: usize, compress: Compress) -> bool {
         let Some(slot) = self.slots.get(id) else {
             return false;
         };
-        let blocked = slot.flags.blocked || slot.flags.broken;
+        if slot.flags.blocked || slot.flags.broken {
+            return false;
+        }
+        let in_one_piece = slot
+            .output
+            .is_none_or(|output| self.outputs.get(output).unsent().is_some());
         match &mut slot.stage {
-            Stage::Open(established) => !blocked && established.connection.send().is_plain(),
+            Stage::Open(established) => {
+                let send = established.connection.send();
+                in_one_piece && send.is_plain() && !send.compresses(compress, len)
+            }
             Stage::Vacant | Stage::Opening(_) | Stage::Lingering { .. } | Stage::Ended(_) => false,
         }
     }
@@ -188,7 +241,7 @@ impl Context {
         payload: &[u8],
     ) -> Result<Sent> {
         let plain = |send: &mut Send, tools: &mut Tools<'_>| {
-            send.plain_header(message_type, payload.len(), tools.out)
+            send.plain_header(message_type, false, payload.len(), tools.out)
         };
         // The header stays queued, however little may wait: the payload has to follow it.
         let _ = self.queue_with(id, payload.len(), plain)?;
@@ -199,19 +252,21 @@ impl Context {
         };
         let output = self.outputs.get_mut(output);
         let waiting = output.len();
-        let taken =
-            match socket.send_slices(&[IoSlice::new(output.unsent()), IoSlice::new(payload)]) {
-                Ok(Some(taken)) => taken,
-                Ok(None) => {
-                    self.poller.blocked(id.as_u64(), Interest::WRITE);
-                    0
-                }
-                Err(error) => {
-                    self.broken(id, &error);
-                    self.settle();
-                    return Ok(Sent::Ok);
-                }
-            };
+        let taken = match socket.send_slices(&[
+            IoSlice::new(output.unsent().unwrap_or_default()),
+            IoSlice::new(payload),
+        ]) {
+            Ok(Some(taken)) => taken,
+            Ok(None) => {
+                self.poller.blocked(id.as_u64(), Interest::WRITE);
+                0
+            }
+            Err(error) => {
+                self.broken(id, &error);
+                self.settle();
+                return Ok(Sent::Ok);
+            }
+        };
         self.stats.bytes_sent += taken as u64;
         if taken < waiting {
             output.advance(taken);
@@ -253,7 +308,11 @@ impl Context {
         let taken = if output.len() == 0 {
             0
         } else {
-            match socket.send(output.unsent()) {
+            let sent = match output.unsent() {
+                Some(unsent) => socket.send(unsent),
+                None => socket.send_slices(output.slices().as_slice()),
+            };
+            match sent {
                 Ok(Some(taken)) => taken,
                 Ok(None) => {
                     self.poller.blocked(id.as_u64(), Interest::WRITE);
@@ -384,6 +443,13 @@ impl Context {
             self.unread.push_back(id);
         }
     }
+}
+
+/// Whether so much waits that it is to be written now.
+#[inline]
+fn is_much(output: &Output, config: &Config) -> bool {
+    let queued = output.len();
+    queued >= EARLY_WRITE || queued as u64 > config.high_water_bytes
 }
 
 #[cold]

@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Role};
 use crate::protocol::close_code::CloseCode;
-use crate::protocol::mask::Random;
+use crate::protocol::extension::Agreed;
 use crate::protocol::message::Buffers;
 use crate::protocol::receive::Receive;
+pub use crate::protocol::send::Tools;
 use crate::protocol::send::{MAX_REASON, Send, check_close};
 use crate::time::{Time, earliest};
 
@@ -98,25 +99,14 @@ pub struct Connection {
     closing: Time,
 }
 
-/// What a call may need besides the connection.
-pub struct Tools<'t> {
-    /// The time.
-    pub now: Time,
-    /// The limits and times of the connection.
-    pub config: &'t Config,
-    /// The source of masking keys.
-    pub random: &'t mut dyn Random,
-    /// Where frames go.
-    pub out: &'t mut Vec<u8>,
-}
-
 /// The code with which a connection is failed for `error` (RFC 6455 §7.4.1).
 pub const fn close_code_of(error: &Error) -> CloseCode {
     match error.kind() {
-        ErrorKind::InvalidText => CloseCode::INVALID_PAYLOAD,
+        ErrorKind::InvalidText | ErrorKind::InvalidDeflate => CloseCode::INVALID_PAYLOAD,
         ErrorKind::MessageTooBig => CloseCode::TOO_BIG,
         ErrorKind::TooManyFragments => CloseCode::POLICY_VIOLATION,
         ErrorKind::Protocol => CloseCode::PROTOCOL_ERROR,
+        ErrorKind::OverBudget => CloseCode::TRY_AGAIN_LATER,
         _ => CloseCode::INTERNAL_ERROR,
     }
 }
@@ -138,6 +128,15 @@ impl Connection {
         }
     }
 
+    /// A connection whose opening handshake has agreed on compression; its receiving half is
+    /// [`Receive::with_deflate`].
+    pub fn with_deflate(role: Role, agreed: Option<&Agreed>, config: &Config, now: Time) -> Self {
+        Self {
+            send: Send::with_deflate(role, agreed, config),
+            ..Self::new(role, config, now)
+        }
+    }
+
     /// How far the connection has come.
     #[inline]
     pub const fn phase(&self) -> Phase {
@@ -148,6 +147,11 @@ impl Connection {
     #[inline]
     pub const fn send(&mut self) -> &mut Send {
         &mut self.send
+    }
+
+    /// What was agreed on about compression.
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.send.agreed()
     }
 
     /// Whether messages are accepted for sending.
@@ -199,7 +203,7 @@ impl Connection {
     /// Does what the protocol asks for after an event; a message asks for nothing.
     pub fn react(&mut self, event: &Event<'_>, tools: &mut Tools<'_>) {
         match event {
-            Event::Message(_) | Event::Pong(_) => {}
+            Event::Message(_) | Event::Chunk(_) | Event::Pong(_) => {}
             Event::Ping(payload) => self.send.answer_ping(payload, tools.random, tools.out),
             Event::Close(close) => {
                 // RFC 6455 §5.5.1: a Close is answered by one with the same code, unless one was
@@ -283,7 +287,10 @@ impl Connection {
         if !self.is_open() {
             return Some(self.closing.after(config.close_timeout));
         }
-        earliest(self.next_ping, self.silence(config).map(|(at, _)| at))
+        earliest(
+            self.send.release_at(),
+            earliest(self.next_ping, self.silence(config).map(|(at, _)| at)),
+        )
     }
 
     /// Does what is due at `tools.now`.
@@ -292,6 +299,7 @@ impl Connection {
             let late = self.closing.after(tools.config.close_timeout) <= tools.now;
             return if late { Due::Reset } else { Due::Nothing };
         }
+        self.send.release(tools.now);
         if let Some((_, kind)) = self
             .silence(tools.config)
             .filter(|&(at, _)| at <= tools.now)

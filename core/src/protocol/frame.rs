@@ -62,6 +62,8 @@ pub(crate) struct Violation(pub(crate) &'static str);
 pub(crate) struct Header {
     pub(crate) fin: bool,
     pub(crate) opcode: Opcode,
+    /// RSV1 is set: the message is compressed (RFC 7692 §6).
+    pub(crate) compressed: bool,
     /// The masking key; zeros, which mask nothing, in a frame that is not masked.
     pub(crate) key: [u8; 4],
     pub(crate) len: u64,
@@ -69,19 +71,19 @@ pub(crate) struct Header {
 
 impl Header {
     /// Reads the header at the beginning of `bytes`, as `receiver` has to judge it, and tells how
-    /// long it is; `None` if it is cut.
+    /// long it is; `None` if it is cut. `deflate` tells whether permessage-deflate is agreed on.
     #[inline]
-    pub(crate) fn parse(bytes: &[u8], receiver: Role) -> Result<Option<(Self, usize)>, Violation> {
+    pub(crate) fn parse(
+        bytes: &[u8],
+        receiver: Role,
+        deflate: bool,
+    ) -> Result<Option<(Self, usize)>, Violation> {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);
         };
         let (fin, masked) = (first & FIN != 0, second & MASK != 0);
         if first & RSV != 0 {
-            return Err(Violation(if first & RSV == RSV1 {
-                "the reserved bit RSV1 is set and no extension gives it a meaning (RFC 6455 §5.2)"
-            } else {
-                "a reserved bit, RSV2 or RSV3, is set and no extension gives it a meaning (RFC 6455 §5.2)"
-            }));
+            check_reserved(*first, deflate)?;
         }
         let Some(opcode) = Opcode::from_bits(first & 0x0f) else {
             return Err(reserved(first & 0x0f));
@@ -116,6 +118,7 @@ impl Header {
                 Self {
                     fin,
                     opcode,
+                    compressed: first & RSV1 != 0,
                     key: [0; 4],
                     len,
                 },
@@ -129,12 +132,34 @@ impl Header {
             Self {
                 fin,
                 opcode,
+                compressed: first & RSV1 != 0,
                 key: *key,
                 len,
             },
             6 + extended,
         )))
     }
+}
+
+/// Judges a first octet with reserved bits.
+#[cold]
+const fn check_reserved(first: u8, deflate: bool) -> Result<(), Violation> {
+    Err(Violation(match (first & RSV, first & 0x0f) {
+        // RFC 7692 §6: the first frame of a message says whether it is compressed.
+        (RSV1, 0x1 | 0x2) if deflate => return Ok(()),
+        (RSV1, 0x0) if deflate => {
+            "the reserved bit RSV1 is set in a continuation frame (RFC 7692 §6.1)"
+        }
+        (RSV1, 0x8..=0xf) if deflate => {
+            "the reserved bit RSV1 is set in a control frame (RFC 7692 §6.1)"
+        }
+        (RSV1, _) => {
+            "the reserved bit RSV1 is set and no extension gives it a meaning (RFC 6455 §5.2)"
+        }
+        _ => {
+            "a reserved bit, RSV2 or RSV3, is set and no extension gives it a meaning (RFC 6455 §5.2)"
+        }
+    }))
 }
 
 /// The violation of a frame with a reserved opcode.
@@ -183,10 +208,11 @@ pub(crate) fn append_header(
     out: &mut Vec<u8>,
     fin: bool,
     opcode: Opcode,
+    compressed: bool,
     len: usize,
     key: Option<[u8; 4]>,
 ) {
-    let first = if fin { FIN } else { 0 } | opcode as u8;
+    let first = if fin { FIN } else { 0 } | if compressed { RSV1 } else { 0 } | opcode as u8;
     let mask = if key.is_some() { MASK } else { 0 };
     // Arrays of a fixed length each, which are stored and not copied by a call.
     match len {
@@ -214,11 +240,12 @@ pub(crate) fn append_frame(
     out: &mut Vec<u8>,
     fin: bool,
     opcode: Opcode,
+    compressed: bool,
     payload: &[u8],
     key: Option<[u8; 4]>,
 ) {
     out.reserve(MAX_HEADER + payload.len());
-    append_header(out, fin, opcode, payload.len(), key);
+    append_header(out, fin, opcode, compressed, payload.len(), key);
     match key {
         Some(key) => append_masked(out, payload, key),
         None => out.extend_from_slice(payload),
@@ -232,9 +259,9 @@ mod tests {
     #[test]
     fn headers_survive_a_round_trip_at_every_border_of_the_length_forms() {
         for len in [0usize, 1, 125, 126, 127, 65_535, 65_536, 1 << 32] {
-            for key in [None, Some([1, 2, 3, 4])] {
+            for (key, compressed) in [(None, false), (Some([1, 2, 3, 4]), true)] {
                 let mut bytes = Vec::new();
-                append_header(&mut bytes, true, Opcode::Binary, len, key);
+                append_header(&mut bytes, true, Opcode::Binary, compressed, len, key);
                 let receiver = if key.is_some() {
                     Role::Server
                 } else {
@@ -242,16 +269,16 @@ mod tests {
                 };
                 for cut in 0..bytes.len() {
                     assert_eq!(
-                        Header::parse(&bytes[..cut], receiver),
+                        Header::parse(&bytes[..cut], receiver, true),
                         Ok(None),
                         "length {len} cut at {cut}"
                     );
                 }
-                let (header, used) = Header::parse(&bytes, receiver).unwrap().unwrap();
+                let (header, used) = Header::parse(&bytes, receiver, true).unwrap().unwrap();
                 assert_eq!((header.len, used), (len as u64, bytes.len()));
                 assert_eq!(
-                    (header.fin, header.opcode, header.key),
-                    (true, Opcode::Binary, key.unwrap_or_default())
+                    (header.fin, header.opcode, header.compressed, header.key),
+                    (true, Opcode::Binary, compressed, key.unwrap_or_default())
                 );
             }
         }
@@ -263,8 +290,7 @@ mod tests {
             for second in 0..=255u8 {
                 let opcode = first & 0x0f;
                 let control = opcode >= 8;
-                let good = first & RSV == 0
-                    && matches!(opcode, 0..=2 | 8..=10)
+                let plain = matches!(opcode, 0..=2 | 8..=10)
                     && second & MASK != 0
                     && (!control || (first & FIN != 0 && second & 0x7f <= 125));
                 let mut bytes = vec![first, second];
@@ -274,19 +300,23 @@ mod tests {
                     _ => &[],
                 });
                 bytes.extend_from_slice(&[0; 4]);
-                assert_eq!(
-                    Header::parse(&bytes, Role::Server).is_ok(),
-                    good,
-                    "{first:#x} {second:#x}"
-                );
+                let compressed = first & RSV == RSV1 && matches!(opcode, 1 | 2);
+                for deflate in [false, true] {
+                    assert_eq!(
+                        Header::parse(&bytes, Role::Server, deflate).is_ok(),
+                        plain && (first & RSV == 0 || deflate && compressed),
+                        "{first:#x} {second:#x} {deflate}"
+                    );
+                }
             }
         }
     }
 
     #[test]
     fn lengths_must_be_minimal_and_positive() {
-        let parse =
-            |bytes: &[u8]| Header::parse(bytes, Role::Client).map_err(|violation| violation.0);
+        let parse = |bytes: &[u8]| {
+            Header::parse(bytes, Role::Client, false).map_err(|violation| violation.0)
+        };
         assert!(
             parse(&[0x82, 126, 0, 125])
                 .unwrap_err()

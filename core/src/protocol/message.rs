@@ -1,10 +1,12 @@
 //! Putting a message together from what has come of it, in one buffer that grows with what came
-//! and not with what was promised.
+//! and not with what was promised, decompressing it on the way.
 //!
 //! Does not know: frame headers, masks' origin, or connections.
 
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Message, MessageType};
+use crate::event::{Chunk, Message, MessageType};
+use crate::protocol::deflate::{Inflater, Inflaters, Window};
 use crate::protocol::utf8::{Utf8, already_checked};
 
 /// Least capacity a buffer for an incomplete message asks for.
@@ -14,13 +16,14 @@ const KEEP_EACH: usize = 4 << 20;
 /// Most bytes kept for later messages.
 const KEEP_TOTAL: usize = 8 << 20;
 
-/// Empty buffers of messages that were split, kept for the next ones. One serves all connections
-/// of a loop.
+/// What the connections of a loop share for receiving: empty buffers of messages that were split,
+/// kept for the next ones, and decompressors.
 #[derive(Debug, Default)]
 pub struct Buffers {
     free: Vec<Vec<u8>>,
     /// Sum of the capacities in `free`; `kept <= KEEP_TOTAL`.
     kept: usize,
+    inflaters: Inflaters,
 }
 
 impl Buffers {
@@ -44,34 +47,112 @@ impl Buffers {
 #[derive(Debug)]
 pub(crate) struct Assembly {
     message_type: MessageType,
+    /// What has come and was not given out in a chunk.
     data: Vec<u8>,
+    /// How much was given out in chunks.
+    given: u64,
     /// Frames that came after the first one.
     fragments: u32,
     /// Has seen all of `data` if the message is text.
     utf8: Utf8,
+    /// Of a compressed message.
+    inflater: Option<Inflater>,
+    /// Length of the frames of a compressed message so far.
+    compressed: u64,
+    /// Whether a chunk was given out.
+    begun: bool,
 }
 
 impl Assembly {
-    pub(crate) fn new(message_type: MessageType, buffers: &mut Buffers) -> Self {
-        Self {
+    /// `window` is what a compressed message may refer back to.
+    pub(crate) fn new(
+        message_type: MessageType,
+        window: Option<&Window>,
+        buffers: &mut Buffers,
+    ) -> Result<Self> {
+        let inflater = match window {
+            Some(window) => Some(buffers.inflaters.take(window.data())?),
+            None => None,
+        };
+        Ok(Self {
             message_type,
             data: buffers.take(),
+            given: 0,
             fragments: 0,
             utf8: Utf8::default(),
-        }
+            inflater,
+            compressed: 0,
+            begun: false,
+        })
     }
 
     pub(crate) fn recycle(self, buffers: &mut Buffers) {
         buffers.put_back(self.data);
+        if let Some(inflater) = self.inflater {
+            buffers.inflaters.put_back(inflater);
+        }
     }
 
     /// Admits a frame of `len` octets, before anything is reserved for it.
     pub(crate) fn admit(&mut self, len: u64, max_bytes: u64) -> Result<()> {
-        let total = (self.data.len() as u64).saturating_add(len);
+        if self.inflater.is_some() {
+            self.compressed = self.compressed.saturating_add(len);
+            // What no compressor adds to a message that it cannot make smaller.
+            let most = max_bytes.saturating_add(max_bytes / 8 + (1 << 20));
+            if self.compressed > most {
+                return Err(too_big(self.compressed, max_bytes));
+            }
+            return Ok(());
+        }
+        let total = (self.given + self.data.len() as u64).saturating_add(len);
         if total > max_bytes {
             return Err(too_big(total, max_bytes));
         }
         Ok(())
+    }
+
+    /// The decompressor, of a compressed message.
+    pub(crate) fn inflater(&mut self) -> Option<&mut Inflater> {
+        self.inflater.as_mut()
+    }
+
+    /// Decompresses some of what has come; `window` is what was before the message, and what was
+    /// given of it in chunks.
+    ///
+    /// However the input is cut, the first octet that breaks a rule or a limit decides.
+    pub(crate) fn inflate(&mut self, window: &Window, config: &Config) -> Result<()> {
+        let Some(inflater) = &mut self.inflater else {
+            return Ok(());
+        };
+        let start = self.data.len();
+        let made = inflater.step(window, &self.data)?;
+        let max_ratio = config
+            .deflate
+            .as_ref()
+            .and_then(|deflate| deflate.max_ratio);
+        let by_ratio = max_ratio.map_or(u64::MAX, |ratio| {
+            self.compressed.saturating_mul(u64::from(ratio))
+        });
+        let most = by_ratio.min(config.max_message_bytes);
+        let left = most.saturating_sub(self.given + start as u64);
+        let fits = made.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let exceeds = fits < made.len();
+        self.data
+            .try_reserve(fits)
+            .map_err(|_| no_memory(start + fits))?;
+        self.data.extend_from_slice(&made[..fits]);
+        self.validate(start)?;
+        match max_ratio {
+            _ if !exceeds => Ok(()),
+            Some(ratio) if by_ratio < config.max_message_bytes => Err(Error::new(
+                ErrorKind::MessageTooBig,
+                format!(
+                    "the message becomes more than max_ratio, {ratio}, times as large as the {} bytes it came in",
+                    self.compressed
+                ),
+            )),
+            _ => Err(too_big(most + 1, config.max_message_bytes)),
+        }
     }
 
     /// Counts a frame that continues the message.
@@ -96,12 +177,9 @@ impl Assembly {
         let len = self.data.len();
         if self.data.capacity() == len {
             let wanted = left.min(FIRST_RESERVE.max(len * 2) - len);
-            self.data.try_reserve_exact(wanted).map_err(|_| {
-                Error::new(
-                    ErrorKind::NoMemory,
-                    format!("no memory for a message of {} bytes", len + left),
-                )
-            })?;
+            self.data
+                .try_reserve_exact(wanted)
+                .map_err(|_| no_memory(len.saturating_add(left)))?;
         }
         Ok(&mut self.data)
     }
@@ -125,17 +203,64 @@ impl Assembly {
         self.data.len()
     }
 
-    /// The message, of which everything has come.
-    pub(crate) fn finish(&self) -> Result<Message<'_>> {
-        if self.message_type == MessageType::Binary {
-            return Ok(Message::Binary(&self.data));
+    /// Ends the message, all of which has come.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        // A message of no octets at all is no deflate stream, but what is meant is clear.
+        if let Some(inflater) = &mut self.inflater
+            && self.compressed > 0
+        {
+            inflater.finish()?;
         }
-        if !self.utf8.is_complete() {
+        if self.message_type == MessageType::Text && !self.utf8.is_complete() {
             return Err(not_utf8());
         }
-        // SAFETY: `validate` was called with every range that was appended to `data`, in order,
-        // and an error of it ends the connection before anything is delivered.
-        Ok(Message::Text(unsafe { already_checked(&self.data) }))
+        Ok(())
+    }
+
+    /// What a next message may refer back to is this one, too, when it is given out.
+    pub(crate) fn remember(&self, window: &mut Window) -> Result<()> {
+        match &self.inflater {
+            Some(_) => window.slide(&self.data[..self.chunk_len()]),
+            None => Ok(()),
+        }
+    }
+
+    /// The message, which has ended.
+    pub(crate) fn message(&self) -> Message<'_> {
+        let data = &self.data[..self.chunk_len()];
+        match self.message_type {
+            MessageType::Binary => Message::Binary(data),
+            // SAFETY: `validate` was called with every range that was appended to `data`, in order,
+            // and an error of it ends the connection before anything is delivered; the octets of an
+            // unfinished character are at the end and left out, and so they were in the chunks
+            // before.
+            MessageType::Text => Message::Text(unsafe { already_checked(data) }),
+        }
+    }
+
+    /// How much can be given out in a chunk: whole characters.
+    pub(crate) fn chunk_len(&self) -> usize {
+        self.data.len().saturating_sub(self.utf8.unfinished())
+    }
+
+    /// What has come since the last chunk.
+    pub(crate) fn chunk(&self, last: bool) -> Chunk<'_> {
+        Chunk {
+            data: self.message(),
+            first: !self.begun,
+            last,
+        }
+    }
+
+    /// Forgets a chunk that was given out; more is to come.
+    pub(crate) fn chunk_given(&mut self, buffers: &mut Buffers) {
+        let len = self.chunk_len();
+        self.given += len as u64;
+        self.begun = true;
+        self.data.drain(..len);
+        if self.data.is_empty() {
+            buffers.put_back(core::mem::take(&mut self.data));
+        }
     }
 }
 
@@ -144,6 +269,14 @@ pub(crate) fn too_big(len: u64, max_bytes: u64) -> Error {
     Error::new(
         ErrorKind::MessageTooBig,
         format!("the message has at least {len} bytes, more than max_message_bytes, {max_bytes}"),
+    )
+}
+
+#[cold]
+fn no_memory(len: usize) -> Error {
+    Error::new(
+        ErrorKind::NoMemory,
+        format!("no memory for a message of {len} bytes"),
     )
 }
 
@@ -161,7 +294,8 @@ mod tests {
 
     #[test]
     fn capacity_follows_what_has_come() {
-        let mut assembly = Assembly::new(MessageType::Binary, &mut Buffers::default());
+        let mut assembly =
+            Assembly::new(MessageType::Binary, None, &mut Buffers::default()).unwrap();
         let declared = 16usize << 20;
         while assembly.len() < declared {
             let left = declared - assembly.len();
@@ -174,7 +308,7 @@ mod tests {
             );
             room.resize(capacity.min(declared), 0);
         }
-        assert_eq!(assembly.finish().unwrap().as_bytes().len(), declared);
+        assert_eq!(assembly.message().as_bytes().len(), declared);
     }
 
     #[test]

@@ -10,8 +10,10 @@ use core::mem;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{CloseFrame, Event, Message, MessageType, Role};
+use crate::event::{Chunk, CloseFrame, Event, Message, MessageType, Role};
 use crate::protocol::close_code::CloseCode;
+use crate::protocol::deflate::Window;
+use crate::protocol::extension::Agreed;
 use crate::protocol::frame::{Header, MAX_CONTROL, MAX_HEADER, Opcode, Violation};
 use crate::protocol::mask::{apply_mask, rotate};
 use crate::protocol::message::{Assembly, Buffers, not_utf8, too_big};
@@ -19,6 +21,8 @@ use crate::protocol::utf8::check;
 
 /// A frame this long in what has not come is worth reading straight into its message.
 const DIRECT_READ: u64 = 32 << 10;
+/// What a compressed message has become is given out in chunks of about this size.
+const CHUNK: usize = 64 << 10;
 
 /// The receiving half of a connection.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub struct Receive {
     /// What has come of the message.
     assembly: Option<Box<Assembly>>,
     control: Option<Box<Control>>,
+    /// What a compressed message may refer back to, if permessage-deflate is agreed on.
+    window: Option<Box<Window>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +57,20 @@ enum State {
 enum Delivered {
     Nothing,
     Assembly,
+    Chunk,
     Control,
+}
+
+/// How far the payload of a data frame has come.
+enum Progress {
+    /// There is more to do.
+    More,
+    /// More input is needed.
+    Wait,
+    /// A chunk is to be given out.
+    Chunk,
+    /// The message is complete.
+    Message,
 }
 
 #[derive(Debug)]
@@ -75,6 +94,23 @@ impl Receive {
             stash: [0; MAX_HEADER],
             assembly: None,
             control: None,
+            window: None,
+        }
+    }
+
+    /// The half of an endpoint that is `role`, for what was agreed on in the opening handshake.
+    pub fn with_deflate(role: Role, agreed: Option<&Agreed>) -> Self {
+        let sender = match role {
+            Role::Client => Role::Server,
+            Role::Server => Role::Client,
+        };
+        let window = agreed.map(|agreed| {
+            let (bits, takeover) = agreed.sender(sender);
+            Box::new(Window::new(takeover.then_some(bits)))
+        });
+        Self {
+            window,
+            ..Self::new(role)
         }
     }
 
@@ -102,12 +138,12 @@ impl Receive {
         {
             return self.next_split(input, config, buffers);
         }
-        let (header, used) = match Header::parse(input, self.role) {
+        let (header, used) = match Header::parse(input, self.role, self.window.is_some()) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return self.next_split(input, config, buffers),
             Err(violation) => return Err(self.violate(violation)),
         };
-        let whole = header.fin && header.opcode != Opcode::Continuation;
+        let whole = header.fin && header.opcode != Opcode::Continuation && !header.compressed;
         if !whole || header.len > (input.len() - used) as u64 {
             return self.next_split(input, config, buffers);
         }
@@ -118,14 +154,23 @@ impl Receive {
         *input = rest;
         let payload = &mut frame[used..];
         apply_mask(payload, header.key);
-        match header.opcode {
-            Opcode::Binary => Ok(Some(Event::Message(Message::Binary(payload)))),
+        let message = match header.opcode {
+            Opcode::Binary => Message::Binary(payload),
             Opcode::Text => match check(payload) {
-                Ok(text) => Ok(Some(Event::Message(Message::Text(text)))),
-                Err(_) => Err(self.inert(not_utf8())),
+                Ok(text) => Message::Text(text),
+                Err(_) => return Err(self.inert(not_utf8())),
             },
-            opcode => self.control_event(opcode, payload).map(Some),
-        }
+            opcode => return self.control_event(opcode, payload).map(Some),
+        };
+        Ok(Some(if config.stream_messages {
+            Event::Chunk(Chunk {
+                data: message,
+                first: true,
+                last: true,
+            })
+        } else {
+            Event::Message(message)
+        }))
     }
 
     /// The buffer of the message and how many of the next octets belong there, when so many are
@@ -135,16 +180,19 @@ impl Receive {
     ///
     /// # Errors
     /// No memory; this half is inert.
-    pub(crate) fn vacancy(&mut self) -> Result<Option<(&mut Vec<u8>, usize)>> {
+    pub(crate) fn vacancy(&mut self, config: &Config) -> Result<Option<(&mut Vec<u8>, usize)>> {
         let State::Data { left, .. } = self.state else {
             return Ok(None);
         };
-        if left < DIRECT_READ {
+        if left < DIRECT_READ || config.stream_messages {
             return Ok(None);
         }
         let Some(assembly) = &mut self.assembly else {
             return Ok(None);
         };
+        if assembly.inflater().is_some() {
+            return Ok(None);
+        }
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         match assembly.room(left) {
             Ok(room) => Ok(Some((room, left))),
@@ -197,10 +245,19 @@ impl Receive {
 
     #[inline(never)]
     fn drop_delivered(&mut self, buffers: &mut Buffers) {
-        if self.delivered == Delivered::Control {
-            self.control = None;
-        } else if let Some(assembly) = self.assembly.take() {
-            assembly.recycle(buffers);
+        match self.delivered {
+            Delivered::Nothing => {}
+            Delivered::Control => self.control = None,
+            Delivered::Chunk => {
+                if let Some(assembly) = &mut self.assembly {
+                    assembly.chunk_given(buffers);
+                }
+            }
+            Delivered::Assembly => {
+                if let Some(assembly) = self.assembly.take() {
+                    assembly.recycle(buffers);
+                }
+            }
         }
         self.delivered = Delivered::Nothing;
     }
@@ -246,19 +303,24 @@ impl Receive {
                     self.state = State::Header;
                     return self.deliver_control();
                 }
-                State::Data {
-                    left: 0,
-                    fin: false,
-                    ..
-                } => self.state = State::Header,
-                State::Data {
-                    left: 0, fin: true, ..
-                } => {
-                    self.state = State::Header;
-                    return self.deliver_message();
+                State::Data { .. } => {
+                    match self
+                        .go_on(input, config)
+                        .map_err(|error| self.inert(error))?
+                    {
+                        Progress::More => {}
+                        Progress::Wait => return Ok(None),
+                        Progress::Chunk => return self.deliver_chunk(false),
+                        Progress::Message => {
+                            self.state = State::Header;
+                            return if config.stream_messages {
+                                self.deliver_chunk(true)
+                            } else {
+                                self.deliver_message()
+                            };
+                        }
+                    }
                 }
-                State::Data { .. } if input.is_empty() => return Ok(None),
-                State::Data { .. } => self.take_data(input)?,
             }
         }
     }
@@ -272,7 +334,7 @@ impl Receive {
             } else {
                 &self.stash[..known]
             };
-            match Header::parse(bytes, self.role) {
+            match Header::parse(bytes, self.role, self.window.is_some()) {
                 Err(violation) => return Err(self.violate(violation)),
                 Ok(Some((header, used))) => {
                     if known == 0 {
@@ -317,7 +379,8 @@ impl Receive {
                 assembly
             }
             (Some(message_type), slot @ None) => {
-                slot.insert(Box::new(Assembly::new(message_type, buffers)))
+                let window = self.window.as_deref().filter(|_| header.compressed);
+                slot.insert(Box::new(Assembly::new(message_type, window, buffers)?))
             }
             (None, None) => {
                 return Err(Error::new(
@@ -348,20 +411,68 @@ impl Receive {
         Ok(())
     }
 
+    /// Goes on with a data frame: takes a piece of it, or decompresses some of what was taken.
+    fn go_on(&mut self, input: &mut &mut [u8], config: &Config) -> Result<Progress> {
+        let (State::Data { left, key, fin }, Some(assembly)) = (self.state, &mut self.assembly)
+        else {
+            return Ok(Progress::Wait);
+        };
+        let has_chunk = |assembly: &Assembly| config.stream_messages && assembly.chunk_len() > 0;
+        if let Some(window) = &self.window
+            && assembly
+                .inflater()
+                .is_some_and(|inflater| inflater.has_input())
+        {
+            assembly.inflate(window, config)?;
+            let is_much = has_chunk(assembly) && assembly.len() >= CHUNK;
+            return Ok(if is_much {
+                Progress::Chunk
+            } else {
+                Progress::More
+            });
+        }
+        if left == 0 && fin {
+            assembly.end()?;
+            return Ok(Progress::Message);
+        }
+        if left == 0 {
+            self.state = State::Header;
+        } else if !input.is_empty() {
+            let wanted = &input[..input.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+            let Some(inflater) = assembly.inflater() else {
+                return self.take_data(input).map(|()| Progress::More);
+            };
+            let piece = inflater.fill(wanted)?;
+            let count = piece.len();
+            apply_mask(piece, key);
+            self.state = State::Data {
+                left: left - count as u64,
+                key: rotate(key, count as u64),
+                fin,
+            };
+            advance(input, count);
+            return Ok(Progress::More);
+        }
+        // What came before a control frame, or before a wait, is given out before it.
+        if has_chunk(assembly) {
+            return Ok(Progress::Chunk);
+        }
+        Ok(if left == 0 {
+            Progress::More
+        } else {
+            Progress::Wait
+        })
+    }
+
     /// Moves payload from the input into the message.
     fn take_data(&mut self, input: &mut &mut [u8]) -> Result<()> {
         let (State::Data { left, .. }, Some(assembly)) = (self.state, &mut self.assembly) else {
             return Ok(());
         };
         let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let count = match assembly.room(left) {
-            Ok(room) => {
-                let count = left.min(input.len()).min(room.capacity() - room.len());
-                room.extend_from_slice(&input[..count]);
-                count
-            }
-            Err(error) => return Err(self.inert(error)),
-        };
+        let room = assembly.room(left)?;
+        let count = left.min(input.len()).min(room.capacity() - room.len());
+        room.extend_from_slice(&input[..count]);
         advance(input, count);
         self.filled(count)
     }
@@ -397,14 +508,34 @@ impl Receive {
 
     fn deliver_message(&mut self) -> Result<Option<Event<'_>>> {
         self.delivered = Delivered::Assembly;
-        match self.assembly.as_ref().map(|assembly| assembly.finish()) {
-            Some(Ok(message)) => Ok(Some(Event::Message(message))),
-            Some(Err(error)) => {
-                self.state = State::Inert;
-                Err(error)
-            }
-            None => Ok(None),
+        self.remember()?;
+        Ok(self
+            .assembly
+            .as_ref()
+            .map(|assembly| Event::Message(assembly.message())))
+    }
+
+    fn deliver_chunk(&mut self, last: bool) -> Result<Option<Event<'_>>> {
+        self.delivered = if last {
+            Delivered::Assembly
+        } else {
+            Delivered::Chunk
+        };
+        self.remember()?;
+        Ok(self
+            .assembly
+            .as_ref()
+            .map(|assembly| Event::Chunk(assembly.chunk(last))))
+    }
+
+    /// Keeps of what is given out what a compressed message may refer back to.
+    fn remember(&mut self) -> Result<()> {
+        if let (Some(window), Some(assembly)) = (&mut self.window, &self.assembly)
+            && let Err(error) = assembly.remember(window)
+        {
+            return Err(self.inert(error));
         }
+        Ok(())
     }
 
     fn control_event<'a>(&mut self, opcode: Opcode, payload: &'a [u8]) -> Result<Event<'a>> {

@@ -2,15 +2,38 @@
 //!
 //! Does not know: the receiving half, time, or where the output goes.
 
+use core::time::Duration;
+
+use crate::config::{Compress, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{MessageType, Role};
 use crate::protocol::close_code::CloseCode;
+use crate::protocol::deflate::{Compressor, Compressors, Shape};
+use crate::protocol::extension::Agreed;
 use crate::protocol::frame::{MAX_CONTROL, Opcode, append_frame, append_header};
 use crate::protocol::mask::Random;
 use crate::protocol::utf8::Utf8;
+use crate::time::Time;
 
 /// Longest reason of a Close frame: a control frame's payload less the code.
 pub const MAX_REASON: usize = MAX_CONTROL - 2;
+
+/// How long a connection's own compressor is kept for the next message.
+const KEEP_COMPRESSOR: Duration = Duration::from_secs(30);
+
+/// What a call may need besides the connection.
+pub struct Tools<'t> {
+    /// The time.
+    pub now: Time,
+    /// The limits and times of the connection.
+    pub config: &'t Config,
+    /// The source of masking keys.
+    pub random: &'t mut dyn Random,
+    /// What compresses.
+    pub compressors: &'t mut Compressors,
+    /// Where frames go.
+    pub out: &'t mut Vec<u8>,
+}
 
 /// The sending half of a connection.
 #[derive(Debug)]
@@ -22,9 +45,27 @@ pub struct Send {
     backlogged: bool,
     /// The type of the message of which fragments were sent.
     fragmented: Option<MessageType>,
+    /// Whether that message is compressed.
+    compressing: bool,
     utf8: Utf8,
     /// The latest pong that waits for the transport.
     pong: Option<Box<Pong>>,
+    /// How messages are compressed, if permessage-deflate is agreed on.
+    deflate: Option<Box<Deflate>>,
+}
+
+/// How the messages of one side of a connection are compressed.
+#[derive(Debug)]
+struct Deflate {
+    agreed: Agreed,
+    shape: Shape,
+    min_bytes: u64,
+    /// Whether messages refer back to earlier ones.
+    takeover: bool,
+    /// What remembers the earlier ones.
+    own: Option<Compressor>,
+    /// When `own` was last used.
+    used: Time,
 }
 
 /// The payload of a pong.
@@ -42,8 +83,72 @@ impl Send {
             closed: false,
             backlogged: false,
             fragmented: None,
+            compressing: false,
             utf8: Utf8::default(),
             pong: None,
+            deflate: None,
+        }
+    }
+
+    /// The half of an endpoint that is `role`, for what was agreed on in the opening handshake.
+    pub fn with_deflate(role: Role, agreed: Option<&Agreed>, config: &Config) -> Self {
+        let deflate = agreed
+            .zip(config.deflate.as_ref())
+            .map(|(agreed, options)| {
+                let (window_bits, takeover) = agreed.sender(role);
+                Box::new(Deflate {
+                    agreed: *agreed,
+                    shape: Shape::new(window_bits, options),
+                    min_bytes: options.min_bytes,
+                    takeover,
+                    own: None,
+                    used: Time::ORIGIN,
+                })
+            });
+        Self {
+            deflate,
+            ..Self::new(role)
+        }
+    }
+
+    /// What was agreed on about compression.
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.deflate.as_deref().map(|deflate| &deflate.agreed)
+    }
+
+    /// Whether a message of `len` octets is to be compressed.
+    #[inline]
+    pub(crate) fn compresses(&self, compress: Compress, len: usize) -> bool {
+        match (&self.deflate, compress) {
+            (None, _) | (_, Compress::Never) => false,
+            (Some(_), Compress::Always) => true,
+            (Some(deflate), Compress::Auto) => len as u64 >= deflate.min_bytes,
+        }
+    }
+
+    /// How a message that refers to no other is to be compressed, for one that many are sent. Those
+    /// that follow refer to nothing before it.
+    pub(crate) fn apart(&mut self) -> Option<Shape> {
+        let deflate = self.deflate.as_deref_mut()?;
+        deflate.own = None;
+        Some(deflate.shape)
+    }
+
+    /// When the compressor is to be let go.
+    pub(crate) fn release_at(&self) -> Option<Time> {
+        let deflate = self.deflate.as_deref()?;
+        deflate
+            .own
+            .as_ref()
+            .map(|_| deflate.used.after(KEEP_COMPRESSOR))
+    }
+
+    /// Lets a compressor go that was not used for long. Later messages refer to nothing before it.
+    pub(crate) fn release(&mut self, now: Time) {
+        if self.release_at().is_some_and(|at| at <= now)
+            && let Some(deflate) = &mut self.deflate
+        {
+            deflate.own = None;
         }
     }
 
@@ -60,10 +165,11 @@ impl Send {
     /// Appends a text message.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] after Close, [`ErrorKind::State`] amid a fragmented message.
+    /// [`ErrorKind::Closed`] after Close, [`ErrorKind::State`] amid a fragmented message,
+    /// [`ErrorKind::NoMemory`] for compressing it.
     #[inline]
-    pub fn text(&mut self, text: &str, random: &mut dyn Random, out: &mut Vec<u8>) -> Result<()> {
-        self.message(MessageType::Text, text.as_bytes(), random, out)
+    pub fn text(&mut self, text: &str, tools: &mut Tools<'_>) -> Result<()> {
+        self.message(MessageType::Text, text.as_bytes(), Compress::Auto, tools)
     }
 
     /// Appends a binary message.
@@ -71,13 +177,8 @@ impl Send {
     /// # Errors
     /// As [`text`](Self::text).
     #[inline]
-    pub fn binary(
-        &mut self,
-        data: &[u8],
-        random: &mut dyn Random,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        self.message(MessageType::Binary, data, random, out)
+    pub fn binary(&mut self, data: &[u8], tools: &mut Tools<'_>) -> Result<()> {
+        self.message(MessageType::Binary, data, Compress::Auto, tools)
     }
 
     /// Appends a message whose text, if it is one, is known to be UTF-8.
@@ -86,11 +187,36 @@ impl Send {
         &mut self,
         message_type: MessageType,
         payload: &[u8],
-        random: &mut dyn Random,
-        out: &mut Vec<u8>,
+        compress: Compress,
+        tools: &mut Tools<'_>,
     ) -> Result<()> {
         self.check_whole()?;
-        append_frame(out, true, message_type.into(), payload, self.key(random));
+        if self.compresses(compress, payload.len()) {
+            return self.deflated(message_type.into(), payload, true, tools);
+        }
+        let key = self.key(tools.random);
+        append_frame(tools.out, true, message_type.into(), false, payload, key);
+        Ok(())
+    }
+
+    /// Appends a message that is compressed already, if `compressed`, as a receiver may know it.
+    pub(crate) fn ready_made(
+        &mut self,
+        message_type: MessageType,
+        compressed: bool,
+        payload: &[u8],
+        tools: &mut Tools<'_>,
+    ) -> Result<()> {
+        self.check_whole()?;
+        let key = self.key(tools.random);
+        append_frame(
+            tools.out,
+            true,
+            message_type.into(),
+            compressed,
+            payload,
+            key,
+        );
         Ok(())
     }
 
@@ -98,16 +224,56 @@ impl Send {
     pub(crate) fn plain_header(
         &mut self,
         message_type: MessageType,
+        compressed: bool,
         len: usize,
         out: &mut Vec<u8>,
     ) -> Result<()> {
         debug_assert!(self.is_plain());
         self.check_whole()?;
-        append_header(out, true, message_type.into(), len, None);
+        append_header(out, true, message_type.into(), compressed, len, None);
         Ok(())
     }
 
-    /// Appends a fragment of a message; `fin` marks the last one (RFC 6455 §5.4).
+    /// Compresses and appends a frame.
+    #[inline(never)]
+    fn deflated(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        fin: bool,
+        tools: &mut Tools<'_>,
+    ) -> Result<()> {
+        let key = self.key(tools.random);
+        let Some(deflate) = &mut self.deflate else {
+            return Ok(());
+        };
+        let whole = fin && opcode != Opcode::Continuation;
+        let compressed = if deflate.takeover {
+            deflate.used = tools.now;
+            let shape = deflate.shape;
+            let mut own = deflate.own.take().unwrap_or_else(|| Compressor::new(shape));
+            let compressed = tools.compressors.compress_with(&mut own, payload, fin)?;
+            // After an error it is gone, and with it what would be referred to in vain.
+            deflate.own = Some(own);
+            compressed
+        } else {
+            tools.compressors.compress(deflate.shape, payload, fin)?
+        };
+        // What does not get smaller is sent as it is, where no later message refers to it.
+        let (is_compressed, payload) =
+            if whole && !deflate.takeover && compressed.len() >= payload.len() {
+                (false, payload)
+            } else {
+                (true, compressed)
+            };
+        // RFC 7692 §6.1: the first frame of a message says for all that it is compressed.
+        let marked = is_compressed && opcode != Opcode::Continuation;
+        append_frame(tools.out, fin, opcode, marked, payload, key);
+        Ok(())
+    }
+
+    /// Appends a fragment of a message; `fin` marks the last one (RFC 6455 §5.4). `compress` counts
+    /// with the first.
     ///
     /// Text may be cut within a character; it is checked as it goes.
     ///
@@ -119,8 +285,8 @@ impl Send {
         message_type: MessageType,
         payload: &[u8],
         fin: bool,
-        random: &mut dyn Random,
-        out: &mut Vec<u8>,
+        compress: Compress,
+        tools: &mut Tools<'_>,
     ) -> Result<()> {
         self.check_open()?;
         let opcode = match self.fragmented {
@@ -135,20 +301,30 @@ impl Send {
                 ));
             }
         };
+        let mut utf8 = self.utf8;
         if message_type == MessageType::Text {
-            let mut utf8 = if self.fragmented.is_some() {
-                self.utf8
-            } else {
-                Utf8::default()
-            };
+            if self.fragmented.is_none() {
+                utf8 = Utf8::default();
+            }
             let valid = utf8.feed(payload).is_ok() && (!fin || utf8.is_complete());
             if !valid {
                 return Err(Error::invalid("the text is not UTF-8"));
             }
-            self.utf8 = utf8;
         }
+        let compressing = match self.fragmented {
+            Some(_) => self.compressing,
+            // How long the message becomes is not known; a whole one is judged by its length.
+            None => self.compresses(compress, if fin { payload.len() } else { usize::MAX }),
+        };
+        if compressing {
+            self.deflated(opcode, payload, fin, tools)?;
+        } else {
+            let key = self.key(tools.random);
+            append_frame(tools.out, fin, opcode, false, payload, key);
+        }
+        self.utf8 = utf8;
+        self.compressing = compressing;
         self.fragmented = if fin { None } else { Some(message_type) };
-        append_frame(out, fin, opcode, payload, self.key(random));
         Ok(())
     }
 
@@ -194,7 +370,7 @@ impl Send {
             pong.len = payload.len() as u8;
             pong.payload[..payload.len()].copy_from_slice(payload);
         } else {
-            append_frame(out, true, Opcode::Pong, payload, self.key(random));
+            append_frame(out, true, Opcode::Pong, false, payload, self.key(random));
         }
     }
 
@@ -228,8 +404,12 @@ impl Send {
             payload[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
             len = 2 + reason.len();
         }
-        append_frame(out, true, Opcode::Close, &payload[..len], self.key(random));
+        let key = self.key(random);
+        append_frame(out, true, Opcode::Close, false, &payload[..len], key);
         self.closed = true;
+        if let Some(deflate) = &mut self.deflate {
+            deflate.own = None;
+        }
         self.pong = None;
     }
 
@@ -247,7 +427,7 @@ impl Send {
                 payload.len()
             )));
         }
-        append_frame(out, true, opcode, payload, self.key(random));
+        append_frame(out, true, opcode, false, payload, self.key(random));
         Ok(())
     }
 

@@ -43,6 +43,11 @@ impl Utf8 {
         self.len == 0
     }
 
+    /// How many octets at the end of the text so far are an unfinished character.
+    pub(crate) const fn unfinished(&self) -> usize {
+        self.len as usize
+    }
+
     fn extend(&mut self, octet: u8) -> Result<(), NotUtf8> {
         let known = usize::from(self.len);
         let mut character = [0; 4];

@@ -94,7 +94,7 @@ fn nothing_is_sent_behind_a_close() {
     });
     let refused = pair.with(CLIENT, |connection, tools| {
         let (text, ping) = (
-            connection.send().text("late", tools.random, tools.out),
+            connection.send().text("late", tools),
             connection.send().ping(b"late", tools.random, tools.out),
         );
         [text, ping, connection.close(Some(1000), "", tools)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use wsabi::event::Event;
 use wsabi::protocol::connection::{Closed, Connection, Due, Tools};
+use wsabi::protocol::deflate::Compressors;
 use wsabi::protocol::mask::Random;
 use wsabi::protocol::message::Buffers;
 use wsabi::protocol::receive::Receive;
@@ -78,6 +79,7 @@ pub(crate) struct End {
     receive: Receive,
     buffers: Buffers,
     random: Counter,
+    compressors: Compressors,
     /// Output that the kernel has not taken.
     pub(crate) out: Vec<u8>,
     /// Whether the kernel has refused some of it.
@@ -108,6 +110,7 @@ impl End {
             receive: Receive::new(role),
             buffers: Buffers::default(),
             random: Counter::default(),
+            compressors: Compressors::default(),
             out: Vec::new(),
             blocked: false,
             paused: false,
@@ -207,6 +210,7 @@ impl Pair {
             connection,
             config,
             random,
+            compressors,
             out,
             ..
         } = &mut self.ends[who];
@@ -216,6 +220,7 @@ impl Pair {
                 now,
                 config,
                 random,
+                compressors,
                 out,
             },
         );
@@ -225,10 +230,7 @@ impl Pair {
 
     pub(crate) fn send_text(&mut self, who: usize, text: &str) {
         self.with(who, |connection, tools| {
-            connection
-                .send()
-                .text(text, tools.random, tools.out)
-                .unwrap();
+            connection.send().text(text, tools).unwrap();
         });
     }
 
@@ -326,6 +328,7 @@ impl Pair {
             buffers,
             config,
             random,
+            compressors,
             out,
             events,
             ..
@@ -336,6 +339,7 @@ impl Pair {
             now: time,
             config,
             random,
+            compressors,
             out,
         };
         while let Some(event) = connection.next_event(receive, &mut input, buffers, &mut tools) {
@@ -444,6 +448,7 @@ fn told(event: &Event<'_>) -> String {
             Some(text) => format!("text {text}"),
             None => format!("binary {:02x?}", message.as_bytes()),
         },
+        Event::Chunk(chunk) => format!("chunk {}", chunk.data.as_bytes().len()),
         Event::Ping(payload) => format!("ping {}", String::from_utf8_lossy(payload)),
         Event::Pong(payload) => format!("pong {}", String::from_utf8_lossy(payload)),
         Event::Close(close) => format!("close {} {}", close.code, close.reason),

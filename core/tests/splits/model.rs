@@ -30,6 +30,7 @@ impl Seen {
         match event {
             Event::Message(Message::Text(text)) => Self::Text(text.as_bytes().to_vec()),
             Event::Message(Message::Binary(data)) => Self::Binary(data.to_vec()),
+            Event::Chunk(_) => panic!("messages are whole here"),
             Event::Ping(payload) => Self::Ping(payload.to_vec()),
             Event::Pong(payload) => Self::Pong(payload.to_vec()),
             Event::Close(close) => Self::Close(close.code.as_u16(), close.reason.into()),

@@ -178,7 +178,7 @@ pub(crate) fn server(section: &Section) -> (usize, Vec<String>) {
             Ok(request) => request,
             Err(error) => return refused(Refusal::unreadable(&error)),
         };
-        match examine(&request, &policy) {
+        match examine(&request, &policy, config.deflate.as_ref()) {
             Ok(Asked::Http) => "http".into(),
             Ok(Asked::Upgrade(upgrade)) => {
                 let mut out = Vec::new();
@@ -261,7 +261,14 @@ pub(crate) fn client(section: &Section) -> (usize, Vec<String>) {
     }
     options.validate().unwrap();
     let mut sent = Vec::new();
-    let handshake = request(&host, &resource, &options, &mut SampleNonce, &mut sent);
+    let handshake = request(
+        &host,
+        &resource,
+        &options,
+        config.deflate.as_ref(),
+        &mut SampleNonce,
+        &mut sent,
+    );
     let (mut count, mut problems) = rows(section, &base, client_outcome, |input, cuts| {
         client_verdict(&handshake, input, cuts, &config)
     });
@@ -296,8 +303,10 @@ fn client_verdict(
         Err(error) => return error_of(unreadable(&error)),
     };
     match handshake.check(&response) {
-        Ok(None) => "open".into(),
-        Ok(Some(subprotocol)) => format!("open {subprotocol}"),
+        Ok(settled) => match settled.subprotocol {
+            None => "open".into(),
+            Some(subprotocol) => format!("open {subprotocol}"),
+        },
         Err(error) => error_of(error),
     }
 }

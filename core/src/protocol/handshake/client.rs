@@ -3,10 +3,12 @@
 //!
 //! Does not know: how a response arrives, or where the server is.
 
+use crate::config::DeflateOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::extension;
 use crate::protocol::handshake::key::{AcceptValue, accept_value, encode_key};
 use crate::protocol::handshake::{
-    ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers,
+    ExtraHeaders, Settled, check_headers, check_subprotocols, write_header, write_headers,
 };
 use crate::protocol::head::{HeadError, NotSingle, ResponseHead, is_field_value};
 use crate::protocol::mask::Random;
@@ -57,9 +59,11 @@ impl RequestOptions {
 pub struct ClientHandshake {
     expected: AcceptValue,
     offered: Vec<String>,
+    deflate: Option<DeflateOptions>,
 }
 
-/// Appends a request for `resource` (path and query) at `authority` (the Host header) to `out`.
+/// Appends a request for `resource` (path and query) at `authority` (the Host header) to `out`, which
+/// offers permessage-deflate with the options of `deflate`.
 ///
 /// The strings were checked before: `options` by [`RequestOptions::validate`], the others by
 /// whoever took them from a URL.
@@ -67,6 +71,7 @@ pub fn request(
     authority: &str,
     resource: &str,
     options: &RequestOptions,
+    deflate: Option<&DeflateOptions>,
     random: &mut dyn Random,
     out: &mut Vec<u8>,
 ) -> ClientHandshake {
@@ -92,21 +97,25 @@ pub fn request(
             &options.subprotocols.join(", "),
         );
     }
+    if let Some(deflate) = deflate {
+        write_header(out, "Sec-WebSocket-Extensions", &extension::offer(deflate));
+    }
     write_headers(out, &options.headers);
     out.extend_from_slice(b"\r\n");
     ClientHandshake {
         expected: accept_value(key.as_bytes()),
         offered: options.subprotocols.clone(),
+        deflate: deflate.cloned(),
     }
 }
 
 impl ClientHandshake {
-    /// Judges the response (RFC 6455 §4.1, the numbered list at its end) and returns the
-    /// subprotocol it names.
+    /// Judges the response (RFC 6455 §4.1, the numbered list at its end) and returns what it
+    /// settles.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a status other than 101, else [`ErrorKind::Handshake`].
-    pub fn check(&self, response: &ResponseHead<'_>) -> Result<Option<Box<str>>> {
+    pub fn check(&self, response: &ResponseHead<'_>) -> Result<Settled> {
         if response.status != 101 {
             return Err(Error::new(
                 ErrorKind::Refused,
@@ -136,14 +145,12 @@ impl ClientHandshake {
             }
         }
         // RFC 6455 §4.1 item 5: an extension that was not asked for fails the connection.
-        if response
-            .headers
-            .all("sec-websocket-extensions")
-            .any(|value| !value.trim_ascii().is_empty())
-        {
-            return Err(bad("the response names an extension that was not offered"));
-        }
-        self.check_subprotocol(response)
+        let values = response.headers.all("sec-websocket-extensions");
+        let deflate = extension::agree(values, self.deflate.as_ref()).map_err(bad)?;
+        Ok(Settled {
+            subprotocol: self.check_subprotocol(response)?,
+            deflate,
+        })
     }
 
     /// RFC 6455 §4.1 item 6.

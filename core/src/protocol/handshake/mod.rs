@@ -8,7 +8,17 @@ pub mod response;
 pub mod server;
 
 use crate::error::{Error, Result};
+use crate::protocol::extension::Agreed;
 use crate::protocol::head::{is_field_value, is_token};
+
+/// What an opening handshake has settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The subprotocol in use.
+    pub subprotocol: Option<Box<str>>,
+    /// How messages are compressed, if they are.
+    pub deflate: Option<Agreed>,
+}
 
 /// Header fields that an application adds, as name and value.
 pub type ExtraHeaders = Vec<(String, String)>;

@@ -3,12 +3,13 @@
 //!
 //! Does not know: how a request arrives, or what an application decides.
 
-use crate::config::OriginPolicy;
+use crate::config::{DeflateOptions, OriginPolicy};
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::extension::{self, Agreed, Malformed};
 use crate::protocol::handshake::key::{AcceptValue, accept_value, is_key};
 use crate::protocol::handshake::response::{Response, is_framing};
 use crate::protocol::handshake::{
-    ExtraHeaders, check_headers, check_subprotocols, write_header, write_headers,
+    ExtraHeaders, Settled, check_headers, check_subprotocols, write_header, write_headers,
 };
 use crate::protocol::head::{HeadError, NotSingle, Request, elements, is_token};
 
@@ -114,11 +115,16 @@ impl Refusal {
     }
 }
 
-/// Judges a request: what it asks for, or why it is refused.
+/// Judges a request: what it asks for, or why it is refused. `deflate` is how the server compresses,
+/// if it does.
 ///
 /// # Errors
 /// The refusal, ready to be sent.
-pub fn examine(request: &Request<'_>, policy: &ServerPolicy) -> Result<Asked, Refusal> {
+pub fn examine(
+    request: &Request<'_>,
+    policy: &ServerPolicy,
+    deflate: Option<&DeflateOptions>,
+) -> Result<Asked, Refusal> {
     let host = check_framing(request)?;
     if !speaks_of_websocket(request) {
         return Ok(Asked::Http);
@@ -147,10 +153,16 @@ pub fn examine(request: &Request<'_>, policy: &ServerPolicy) -> Result<Asked, Re
         .iter()
         .find(|name| offered.contains(name))
         .cloned();
+    // RFC 6455 §9.1: what does not have the grammar fails the connection; what is only not accepted
+    // is declined.
+    let values = request.headers.all("sec-websocket-extensions");
+    let deflate = extension::accept(values, deflate)
+        .map_err(|Malformed| Refusal::bad("Sec-WebSocket-Extensions is malformed"))?;
     Ok(Asked::Upgrade(Upgrade {
         accept: accept_value(key),
         offered,
         preferred,
+        deflate,
     }))
 }
 
@@ -380,6 +392,8 @@ pub struct Upgrade {
     accept: AcceptValue,
     offered: Vec<String>,
     preferred: Option<String>,
+    /// What is agreed to about compression, and the answer that says so.
+    deflate: Option<(Agreed, String)>,
 }
 
 /// Which subprotocol the response names.
@@ -404,13 +418,12 @@ pub struct Accept {
 }
 
 impl Upgrade {
-    /// Appends the 101 response to `out` and returns the subprotocol it names (RFC 6455 §4.2.2
-    /// step 5).
+    /// Appends the 101 response to `out` and returns what it settles (RFC 6455 §4.2.2 step 5).
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if the subprotocol was not offered or a header field is not allowed;
     /// then nothing is written.
-    pub fn accept(&self, accept: &Accept, out: &mut Vec<u8>) -> Result<Option<Box<str>>> {
+    pub fn accept(&self, accept: &Accept, out: &mut Vec<u8>) -> Result<Settled> {
         check_headers(&accept.headers, |name| {
             is_framing(name) || name == "upgrade" || name.starts_with("sec-websocket-")
         })?;
@@ -433,9 +446,15 @@ impl Upgrade {
         if let Some(name) = subprotocol {
             write_header(out, "Sec-WebSocket-Protocol", name);
         }
+        if let Some((_, answer)) = &self.deflate {
+            write_header(out, "Sec-WebSocket-Extensions", answer);
+        }
         write_headers(out, &accept.headers);
         out.extend_from_slice(b"\r\n");
-        Ok(subprotocol.map(Box::from))
+        Ok(Settled {
+            subprotocol: subprotocol.map(Box::from),
+            deflate: self.deflate.as_ref().map(|(agreed, _)| *agreed),
+        })
     }
 }
 
