@@ -54,6 +54,7 @@ fn name(told: &Told) -> &'static str {
         Told::Http(..) => "http",
         Told::Open(_) => "open",
         Told::Message(..) => "message",
+        Told::Chunk(..) => "chunk",
         Told::Drain(_) => "drain",
         Told::Ping(..) => "ping",
         Told::Pong(..) => "pong",

@@ -12,7 +12,6 @@ use crate::event::{Event, MessageType, Role};
 use crate::net::context::Context;
 use crate::net::number::ConnId;
 use crate::net::number::ServerId;
-use crate::net::poller::Interest;
 use crate::net::slot::{Opening, Stage};
 use crate::net::socket::PeerAddr;
 use crate::net::writing::Sent;
@@ -292,29 +291,12 @@ impl Conn<'_> {
             return Ok(());
         }
         slot.flags.paused = false;
-        let (has_unread, detached) = (
-            slot.unread.is_some(),
-            std::mem::take(&mut slot.flags.detached),
-        );
-        if let Some(established) = slot.established() {
-            established.connection.resume(now);
-        }
-        if detached {
-            let socket = self.context.slots.at(self.id.index()).socket.take();
-            let attached =
-                socket.map(|socket| self.context.attach(self.id, socket, Interest::READ));
-            if let Some(Err(error)) = attached {
-                let error = Error::from_io(ErrorKind::Io, "cannot watch the socket", &error);
-                self.context.end(self.id, error, true);
-                self.context.settle();
-                return Ok(());
+        if !slot.flags.waiting {
+            if let Some(established) = slot.established() {
+                established.connection.resume(now);
             }
+            self.context.read_again(self.id);
         }
-        self.context.update_interest(self.id);
-        if has_unread {
-            self.context.queue_unread(self.id);
-        }
-        self.context.arm(self.id);
         self.context.settle();
         Ok(())
     }

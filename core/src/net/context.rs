@@ -243,7 +243,7 @@ impl Context {
                 Opening::Request { .. } | Opening::Response { .. } => true,
                 Opening::Resolving | Opening::Connecting { .. } | Opening::Held { .. } => false,
             },
-            Stage::Open(_) => !slot.flags.paused,
+            Stage::Open(_) => !slot.is_silenced(),
             Stage::Lingering { .. } => true,
             Stage::Vacant | Stage::Ended(_) => false,
         };
@@ -313,6 +313,7 @@ impl Context {
             established.receive.stop(&mut self.buffers);
             slot.unread = None;
             slot.flags.paused = false;
+            slot.flags.waiting = false;
             self.update_interest(id);
         }
         self.mark_dirty(id);

@@ -109,6 +109,8 @@ impl Context {
             self.outputs.give_back(output);
         }
         slot.unread = None;
+        self.account(id);
+        let slot = self.slots.at(id.index());
         let closed = match stage {
             Stage::Open(mut established) => {
                 established.receive.stop(&mut self.buffers);

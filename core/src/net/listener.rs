@@ -16,7 +16,7 @@ use crate::net::address::bind_addresses;
 use crate::net::number::{ConnId, ServerId};
 use crate::net::socket::{self, PeerAddr, Socket, fork_count};
 use crate::protocol::handshake::server::ServerPolicy;
-use crate::time::Time;
+use crate::time::{Time, earliest};
 
 /// How long a server waits after it could not accept for want of descriptors or memory.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -123,6 +123,36 @@ pub struct Stopped {
     pub messages_dropped: u64,
 }
 
+/// What a server's connections hold, and may.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pub(crate) max: u64,
+    pub(crate) held: u64,
+    /// Connections that are not read.
+    pub(crate) waiting: Vec<ConnId>,
+    /// When a connection has to go, if nothing gets better.
+    pub(crate) relief_at: Option<Time>,
+}
+
+impl Budget {
+    pub(crate) const fn new(max: u64) -> Self {
+        Self {
+            max,
+            held: 0,
+            waiting: Vec::new(),
+            relief_at: None,
+        }
+    }
+
+    pub(crate) const fn deadline(&self) -> Option<Time> {
+        self.relief_at
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        self.held > self.max
+    }
+}
+
 /// A server.
 pub(crate) struct Server {
     pub(crate) id: ServerId,
@@ -142,6 +172,8 @@ pub(crate) struct Server {
     pub(crate) pending: u32,
     /// These in the order of their coming, among others that are not pending any more.
     pub(crate) pending_order: VecDeque<ConnId>,
+    /// What its connections may hold together.
+    pub(crate) budget: Option<Box<Budget>>,
     /// Whether its end has been announced.
     pub(crate) announced: bool,
     /// The socket file to remove, as it was when it was made.
@@ -193,7 +225,8 @@ impl Server {
 
     /// When something is to be done about this server.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        crate::time::earliest(self.stop_deadline, self.accept_again)
+        let relief = self.budget.as_ref().and_then(|budget| budget.deadline());
+        earliest(relief, earliest(self.stop_deadline, self.accept_again))
     }
 }
 
@@ -252,6 +285,9 @@ impl Servers {
             connections: 0,
             pending: 0,
             pending_order: VecDeque::new(),
+            budget: options
+                .max_buffered_bytes
+                .map(|max| Box::new(Budget::new(max))),
             announced: false,
             file,
             forks: fork_count(),

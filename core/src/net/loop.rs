@@ -301,6 +301,7 @@ impl Loop {
         self.context.flush_dirty();
         self.tell(handler);
         self.context.flush_dirty();
+        self.context.check_budgets();
         self.context.dispatching = false;
         if self.done < self.ready.len() {
             self.context.poller.waker().wake();

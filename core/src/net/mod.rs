@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 pub mod broadcast;
+mod budget;
 pub mod commands;
 pub mod conn;
 pub mod connector;

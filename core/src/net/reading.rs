@@ -27,6 +27,25 @@ use crate::protocol::head::{HeadError, HeadReader, Request, ResponseHead};
 use crate::protocol::receive::Receive;
 
 impl Context {
+    /// Goes on with a connection that was not read for a while, at what was read before.
+    pub(crate) fn read_again(&mut self, id: ConnId) {
+        let slot = self.slots.at(id.index());
+        let has_unread = slot.unread.is_some();
+        if mem::take(&mut slot.flags.detached) {
+            let socket = slot.socket.take();
+            let attached = socket.map(|socket| self.attach(id, socket, Interest::READ));
+            if let Some(Err(error)) = attached {
+                let error = Error::from_io(ErrorKind::Io, "cannot watch the socket", &error);
+                return self.end(id, error, true);
+            }
+        }
+        self.update_interest(id);
+        if has_unread {
+            self.queue_unread(id);
+        }
+        self.arm(id);
+    }
+
     /// Lets a request wait for the application's answer.
     fn hold(&mut self, id: ConnId, upgrade: Option<Upgrade>, head: &Arc<[u8]>, to_head: bool) {
         self.budget = self.budget.saturating_sub(1);
@@ -55,14 +74,18 @@ impl Loop {
         match &slot.stage {
             Stage::Vacant | Stage::Opening(_) | Stage::Ended(_) => {}
             Stage::Lingering { .. } => self.discard(id),
-            Stage::Open(_) if slot.flags.paused => {
+            Stage::Open(_) if slot.is_silenced() => {
                 if hangup {
                     self.detach(id);
                 }
             }
             // What was read before goes first, and nothing goes before `on_open`.
             Stage::Open(_) if slot.unread.is_some() || !slot.flags.announced => {}
-            Stage::Open(_) => self.receive(id, handler),
+            Stage::Open(_) => {
+                if !(slot.flags.budgeted && self.has_to_wait(id)) {
+                    self.receive(id, handler);
+                }
+            }
         }
     }
 
@@ -468,7 +491,7 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
                 established.receive.stop(&mut context.buffers);
             } else if !input.is_empty() && result.is_ok() {
                 slot.unread = Some(Box::new(input.to_vec()));
-                if !slot.flags.paused {
+                if !slot.is_silenced() {
                     context.queue_unread(id);
                 }
             }
@@ -478,6 +501,7 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
     if let Err(error) = result {
         fail(context, id, error, handler);
     }
+    context.account(id);
     context.flush_if_large(id);
 }
 

@@ -103,6 +103,7 @@ impl Context {
         let slots = &mut self.slots;
         slots.at(id.index()).server = Some(server);
         slots.at(id.index()).tag = entry.tag;
+        slots.at(id.index()).flags.budgeted = entry.budget.is_some();
         let mut is_pending = |id| {
             slots
                 .get(id)
@@ -180,6 +181,7 @@ impl Context {
                 }
             }
         }
+        self.relieve();
         for id in late {
             for conn in self.connections_of(id) {
                 let error = Error::new(ErrorKind::Stopped, "the server's stop deadline passed");
@@ -204,7 +206,7 @@ impl Context {
         }
     }
 
-    fn connections_of(&mut self, server: ServerId) -> Vec<ConnId> {
+    pub(crate) fn connections_of(&mut self, server: ServerId) -> Vec<ConnId> {
         let mut ids = self.slots.ids();
         ids.retain(|&id| self.slots.at(id.index()).server == Some(server));
         ids

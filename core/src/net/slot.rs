@@ -93,6 +93,10 @@ pub(crate) struct Flags {
     pub(crate) detached: bool,
     /// `on_open` has been called.
     pub(crate) announced: bool,
+    /// Its server has a budget.
+    pub(crate) budgeted: bool,
+    /// Not read until its server has relief.
+    pub(crate) waiting: bool,
 }
 
 /// What a loop remembers of a connection.
@@ -118,6 +122,8 @@ pub(crate) struct Slot {
         reason = "nearly every connection has none, and then it costs one word"
     )]
     pub(crate) unread: Option<Box<Vec<u8>>>,
+    /// What its server's budget knows it to hold.
+    pub(crate) held: u64,
     pub(crate) stage: Stage,
 }
 
@@ -131,10 +137,16 @@ impl Slot {
         }
     }
 
+    /// Whether nothing is read, by the application's wish or for want of memory.
+    #[inline]
+    pub(crate) const fn is_silenced(&self) -> bool {
+        self.flags.paused || self.flags.waiting
+    }
+
     /// Whether messages are to be delivered now.
     #[inline]
     pub(crate) fn is_delivering(&self) -> bool {
-        matches!(self.stage, Stage::Open(_)) && !self.flags.paused
+        matches!(self.stage, Stage::Open(_)) && !self.is_silenced()
     }
 }
 
@@ -179,6 +191,7 @@ impl Slots {
                     config: Arc::clone(&self.vacant_config),
                     subprotocol: None,
                     unread: None,
+                    held: 0,
                     stage: Stage::Vacant,
                 });
                 index
@@ -204,6 +217,7 @@ impl Slots {
         slot.config = Arc::clone(&self.vacant_config);
         slot.subprotocol = None;
         slot.unread = None;
+        slot.held = 0;
         slot.stage = Stage::Vacant;
         self.live -= 1;
         // A slot whose generations are used up is never used again, so that no number comes twice.

@@ -289,7 +289,9 @@ impl Context {
                 continue;
             };
             slot.flags.dirty = false;
-            if !slot.flags.blocked {
+            if slot.flags.blocked {
+                self.account(id);
+            } else {
                 self.flush(id);
             }
         }
@@ -363,6 +365,7 @@ impl Context {
             slot.flags.wants_drain = false;
             self.notices.push_back(Notice::Drain(id));
         }
+        self.account(id);
         self.shut_if_wanted(id);
     }
 
@@ -427,6 +430,8 @@ impl Context {
         };
         let dropped = self.outputs.get(output).messages(role);
         self.outputs.give_back(output);
+        self.account(id);
+        let slot = self.slots.at(id.index());
         if let Some(server) = slot.server.and_then(|server| self.servers.get(server))
             && server.stop_deadline.is_some()
         {

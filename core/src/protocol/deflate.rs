@@ -19,6 +19,8 @@ const TAIL_AND_END: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 const EMPTY: &[u8] = &[0];
 /// How much is decompressed in one step.
 const STEP: usize = 16 << 10;
+/// What a decompressor takes with its buffers: zlib-rs' own 47 KiB, and two steps.
+pub(crate) const INFLATER_BYTES: usize = 80 << 10;
 /// Shared compressors and decompressors that are kept, of each.
 const KEEP: usize = 4;
 /// Room for compressed data that is kept.

@@ -6,7 +6,7 @@
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Chunk, Message, MessageType};
-use crate::protocol::deflate::{Inflater, Inflaters, Window};
+use crate::protocol::deflate::{INFLATER_BYTES, Inflater, Inflaters, Window};
 use crate::protocol::utf8::{Utf8, already_checked};
 
 /// Least capacity a buffer for an incomplete message asks for.
@@ -197,6 +197,21 @@ impl Assembly {
                 .map_err(|_| not_utf8())?;
         }
         Ok(())
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn held(&self) -> usize {
+        let inflater = if self.inflater.is_some() {
+            INFLATER_BYTES
+        } else {
+            0
+        };
+        self.data.capacity() + inflater
+    }
+
+    /// Whether it takes more when `left` octets more come.
+    pub(crate) fn grows_by(&self, left: u64) -> bool {
+        self.inflater.is_some() || left > (self.data.capacity() - self.data.len()) as u64
     }
 
     pub(crate) fn len(&self) -> usize {

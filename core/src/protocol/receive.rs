@@ -225,6 +225,19 @@ impl Receive {
         Ok(())
     }
 
+    /// Memory that an unfinished message takes.
+    pub(crate) fn held(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.held())
+    }
+
+    /// Whether an unfinished message takes more memory when more is read.
+    pub(crate) fn is_growing(&self) -> bool {
+        match (&self.state, &self.assembly) {
+            (State::Data { left, .. }, Some(assembly)) => assembly.grows_by(*left),
+            (_, assembly) => assembly.is_some(),
+        }
+    }
+
     /// Makes this half inert: it gives no more events.
     pub fn stop(&mut self, buffers: &mut Buffers) {
         self.state = State::Inert;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use wsabi::{
-    Answer, Closed, Conn, ConnId, Context, Error, Handler, Handshake, Message, MessageType,
+    Answer, Chunk, Closed, Conn, ConnId, Context, Error, Handler, Handshake, Message, MessageType,
     PeerAddr, Request, Response, ServerId, State, Stopped,
 };
 
@@ -19,6 +19,8 @@ pub enum Told {
     Http(ConnId, String),
     Open(ConnId),
     Message(ConnId, MessageType, Vec<u8>),
+    /// With whether it is the first and the last.
+    Chunk(ConnId, Vec<u8>, bool, bool),
     Drain(ConnId),
     Ping(ConnId, Vec<u8>),
     Pong(ConnId, Vec<u8>),
@@ -35,6 +37,7 @@ impl Told {
             | Self::Http(id, _)
             | Self::Open(id)
             | Self::Message(id, ..)
+            | Self::Chunk(id, ..)
             | Self::Drain(id)
             | Self::Ping(id, _)
             | Self::Pong(id, _)
@@ -49,6 +52,7 @@ impl Told {
             Self::Http(..) => "http",
             Self::Open(_) => "open",
             Self::Message(..) => "message",
+            Self::Chunk(..) => "chunk",
             Self::Drain(_) => "drain",
             Self::Ping(..) => "ping",
             Self::Pong(..) => "pong",
@@ -189,7 +193,7 @@ impl App {
             }
             _ => assert!(self.open.contains(&id), "before on_open: {told:?}"),
         }
-        if matches!(told, Told::Message(..)) {
+        if matches!(told, Told::Message(..) | Told::Chunk(_, _, _, true)) {
             self.messages += 1;
         }
         if let Some(hook) = &mut self.hook {
@@ -237,6 +241,11 @@ impl Handler for App {
             conn,
             Told::Message(conn.id(), message.message_type(), payload),
         );
+    }
+
+    fn on_chunk(&mut self, conn: &mut Conn<'_>, chunk: Chunk<'_>) {
+        let data = chunk.data.as_bytes().to_vec();
+        self.note(conn, Told::Chunk(conn.id(), data, chunk.first, chunk.last));
     }
 
     fn on_drain(&mut self, conn: &mut Conn<'_>) {
