@@ -6,7 +6,8 @@
  * - A function returns WSABI_OK, something positive to know, or a negative error; then
  *   wsabi_last_error() says for this thread what was wrong. Outputs come last and are written only
  *   on success, if nothing else is said.
- * - Nothing that is returned needs free(). The one object to free is the loop.
+ * - What is to be freed are loops and prepared messages, each by its own function; nothing else that
+ *   is returned.
  * - Option structs begin with struct_size, which is to be set to their sizeof; zeros are defaults.
  *   Initialise them with {0}. Everything in them is copied.
  * - (data, len) views that a callback gets live until it returns.
@@ -14,7 +15,7 @@
  *   until the loop is freed.
  * - Callbacks come only inside wsabi_loop_dispatch, _poll, _run and _free, never under a lock, and
  *   must not throw or unwind. Inside them every function may be called but _dispatch, _poll, _run
- *   and _timeout_ms. The log callback may come inside any call, and may call nothing.
+ *   and _timeout_ms. The log callback and free hooks may come inside any call, and may call nothing.
  * - A NULL where a pointer is needed, a number that is stale, a wrong thread: each is an error,
  *   never undefined. Pointers that are not NULL must be valid.
  * - No signal handlers, no threads but for resolving names, no SIGPIPE. After fork() the child's
@@ -134,6 +135,17 @@
 #define WSABI_E_TOO_MANY_FRAGMENTS (-33)
 
 /**
+ * The peer sent compressed data that is damaged (close code 1007).
+ */
+#define WSABI_E_INVALID_DEFLATE (-34)
+
+/**
+ * The server's connections hold more than max_buffered_bytes, and this one the most (close code
+ * 1013).
+ */
+#define WSABI_E_OVER_BUDGET (-35)
+
+/**
  * The opening handshake's request or response is not valid.
  */
 #define WSABI_E_HANDSHAKE (-40)
@@ -197,6 +209,38 @@
  * A message type: bytes.
  */
 #define WSABI_BINARY 2
+
+/**
+ * Compress a message from min_bytes of wsabi_deflate on, if compression was agreed on. Of a
+ * message that is sent in fragments the length is not known, and it is compressed.
+ */
+#define WSABI_COMPRESS_AUTO 0
+
+/**
+ * Compress a message whatever its length, if compression was agreed on.
+ */
+#define WSABI_COMPRESS_ALWAYS 1
+
+/**
+ * Do not compress a message: it is compressed already, or mixes a secret with what a stranger has
+ * chosen.
+ */
+#define WSABI_COMPRESS_NEVER 2
+
+/**
+ * A flag of a chunk: a message begins with it.
+ */
+#define WSABI_CHUNK_FIRST 1
+
+/**
+ * A flag of a chunk: the message ends with it.
+ */
+#define WSABI_CHUNK_LAST 2
+
+/**
+ * In min_bytes of wsabi_deflate: messages of every length are compressed, empty ones too.
+ */
+#define WSABI_NO_MINIMUM UINT64_MAX
 
 /**
  * An answer of on_upgrade: accept, with the server's own choice of subprotocol.
@@ -280,19 +324,30 @@
 #define WSABI_STATE_CLOSING 3
 
 /**
+ * A part of this build: permessage-deflate (RFC 7692).
+ */
+#define WSABI_FEATURE_DEFLATE 1
+
+/**
  * The peer's part of an opening handshake: a client's request at a server, a server's response at
  * a client. It and all it gives live until the callback that was given it returns.
  */
 typedef struct wsabi_handshake wsabi_handshake;
 
 /**
- * A loop for any number of servers and clients, with one file descriptor. The only object of this
- * library that is freed, by wsabi_loop_free.
+ * A loop for any number of servers and clients, with one file descriptor. Freed by wsabi_loop_free.
  *
  * It belongs to the thread that made it until its first dispatch, and from then on to the thread
  * of that dispatch.
  */
 typedef struct wsabi_loop wsabi_loop;
+
+/**
+ * A message that was made to be sent to many: from one copy of its payload, which is compressed
+ * once for each way in which connections compress. Belongs to no loop and to no thread. Freed by
+ * wsabi_prepared_free.
+ */
+typedef struct wsabi_prepared wsabi_prepared;
 
 /**
  * What a function answers: 0 is success, positive is success with something to know, negative is
@@ -430,25 +485,51 @@ typedef void (*wsabi_on_open)(struct wsabi_loop *loop,
                               void *user);
 
 /**
- * A whole message. Text is valid UTF-8.
+ * Tells that a payload is not needed any more. The standard library's free is one.
+ *
+ * Called exactly once for each call that took the payload, and never for one that failed. It must
+ * not call into the loop, which answers WSABI_E_REENTRANT.
+ */
+typedef void (*wsabi_free_hook)(void *arg);
+
+/**
+ * A whole message: what on_message is given, and what wsabi_conn_send and wsabi_prepared_new take.
+ * Zeros are defaults; set struct_size and type.
+ *
+ * What on_message is given has struct_size, type, data and len set and else zeros, so that it can
+ * be sent as it is.
  */
 typedef struct wsabi_message {
   /**
-   * WSABI_TEXT or WSABI_BINARY.
+   * sizeof(wsabi_message).
+   */
+  size_t struct_size;
+  /**
+   * WSABI_TEXT or WSABI_BINARY. Text is valid UTF-8.
    */
   uint32_t type;
   /**
-   * 0.
+   * WSABI_COMPRESS_AUTO, _ALWAYS or _NEVER.
    */
-  uint32_t reserved;
+  uint32_t compress;
   /**
-   * The payload; never NULL.
+   * The payload; not NUL-terminated. Never NULL in on_message; may be NULL if len is 0.
    */
-  const uint8_t *data;
+  const void *data;
   /**
    * How many bytes.
    */
   size_t len;
+  /**
+   * NULL: the payload is copied. Else it stays the application's, unchanged, until this is
+   * called, and is copied only where it has to be masked (at a client) or compressed, or where
+   * it is small.
+   */
+  wsabi_free_hook free_hook;
+  /**
+   * Given to free_hook.
+   */
+  void *free_arg;
 } wsabi_message;
 
 /**
@@ -458,6 +539,23 @@ typedef void (*wsabi_on_message)(struct wsabi_loop *loop,
                                  wsabi_conn conn,
                                  const struct wsabi_message *message,
                                  void *user);
+
+/**
+ * A part of a message has come; it has nothing to do with the frames it came in. With this callback
+ * set all messages come so, none is held whole, and on_message is not called;
+ * max_message_bytes still counts the whole message.
+ *
+ * type: WSABI_TEXT or WSABI_BINARY, the same for all chunks of a message. data: not NUL-terminated,
+ * never NULL; text is valid UTF-8, cut between characters. len: 0 only in a last chunk.
+ * flags: WSABI_CHUNK_FIRST, WSABI_CHUNK_LAST, both, or 0.
+ */
+typedef void (*wsabi_on_chunk)(struct wsabi_loop *loop,
+                               wsabi_conn conn,
+                               uint32_t type,
+                               const void *data,
+                               size_t len,
+                               uint32_t flags,
+                               void *user);
 
 /**
  * After WSABI_BACKPRESSURE, or after WSABI_E_FULL on the loop's thread: the backlog has fallen to
@@ -626,6 +724,10 @@ typedef struct wsabi_handlers {
    */
   wsabi_on_message on_message;
   /**
+   * Servers and clients; instead of on_message, if set.
+   */
+  wsabi_on_chunk on_chunk;
+  /**
    * Servers and clients.
    */
   wsabi_on_drain on_drain;
@@ -652,7 +754,7 @@ typedef struct wsabi_handlers {
   /**
    * NULL: room for callbacks to come.
    */
-  void *reserved[6];
+  void *reserved[5];
   /**
    * Given to every callback as it is.
    */
@@ -664,7 +766,7 @@ typedef struct wsabi_handlers {
  */
 typedef struct wsabi_limits {
   /**
-   * Largest message accepted. Default 16 MiB; close code 1009 above it.
+   * Largest message accepted, decompressed. Default 16 MiB; close code 1009 above it.
    */
   uint64_t max_message_bytes;
   /**
@@ -727,6 +829,61 @@ typedef struct wsabi_limits {
 } wsabi_limits;
 
 /**
+ * Whether and how messages are compressed, if both sides agree on permessage-deflate (RFC 7692).
+ * 0 is the default that each names: no compression.
+ *
+ * A server takes a client's offer as far as these allow; a client offers these.
+ *
+ * Without context takeover a loop has one compressor and one decompressor for all its connections.
+ * With it, a connection keeps the window of the side it receives from (2 to the power of its window
+ * bits, 4 KiB at 12), and, for the side it sends from, a compressor of its own: some 265 KiB at 12
+ * bits and memory level 8. That one is freed when nothing was compressed for 30 s.
+ */
+typedef struct wsabi_deflate {
+  /**
+   * 1 offers or accepts permessage-deflate; with 0, the default, all others must be 0.
+   */
+  uint32_t enabled;
+  /**
+   * Window of what the server sends, as the logarithm of its size: 9 to 15. Default 12.
+   */
+  uint32_t server_max_window_bits;
+  /**
+   * Window of what the client sends: 9 to 15. Default 12.
+   */
+  uint32_t client_max_window_bits;
+  /**
+   * 1 lets the server's messages refer back to earlier ones.
+   */
+  uint32_t server_context_takeover;
+  /**
+   * 1 lets the client's messages refer back to earlier ones.
+   */
+  uint32_t client_context_takeover;
+  /**
+   * Compression level: 1, fast, to 9, small. Default 6.
+   */
+  uint32_t level;
+  /**
+   * Memory of a compressor: 1 to 9. Default 8.
+   */
+  uint32_t mem_level;
+  /**
+   * How many times larger than what came a message may become; close code 1009 above it. Default
+   * no limit besides max_message_bytes. Harmless text reaches 200 and more.
+   */
+  uint32_t max_ratio;
+  /**
+   * Messages shorter than this are sent as they are. Default 1024; WSABI_NO_MINIMUM for 0.
+   */
+  uint64_t min_bytes;
+  /**
+   * 0: room for what is to come.
+   */
+  uint32_t reserved[4];
+} wsabi_deflate;
+
+/**
  * What a server is made of. Zeros are defaults; set struct_size. Everything is copied.
  */
 typedef struct wsabi_server_options {
@@ -742,6 +899,17 @@ typedef struct wsabi_server_options {
    * Limits and times.
    */
   struct wsabi_limits limits;
+  /**
+   * Compression.
+   */
+  struct wsabi_deflate deflate;
+  /**
+   * Most bytes that the server's connections may hold together: unfinished messages, and output
+   * that waits. Default no limit. Above it the connections with the largest unfinished messages
+   * are not read; after 5 s without relief the connection that holds most is failed with close
+   * code 1013, and then the next.
+   */
+  uint64_t max_buffered_bytes;
   /**
    * An address, or a name, which is resolved at once. NULL: every address, IPv6 and IPv4.
    */
@@ -824,6 +992,10 @@ typedef struct wsabi_client_options {
    */
   struct wsabi_limits limits;
   /**
+   * Compression.
+   */
+  struct wsabi_deflate deflate;
+  /**
    * A unix socket to connect to; the URL still gives the Host header and the path.
    */
   const char *unix_path;
@@ -860,6 +1032,24 @@ typedef struct wsabi_client_options {
    */
   uint32_t reserved32;
 } wsabi_client_options;
+
+/**
+ * To how many connections a message went.
+ */
+typedef struct wsabi_reached {
+  /**
+   * Connections that accepted it.
+   */
+  uint64_t sent;
+  /**
+   * Of those, connections whose backlog is above high water.
+   */
+  uint64_t backpressure;
+  /**
+   * Connections that refused it as full, or because a fragmented message is not finished.
+   */
+  uint64_t refused;
+} wsabi_reached;
 
 /**
  * How a request for a WebSocket is accepted. Zeros are defaults; set struct_size.
@@ -917,6 +1107,32 @@ typedef struct wsabi_response {
   uint16_t reserved16[3];
 } wsabi_response;
 
+/**
+ * What the opening handshake has agreed on about compression.
+ */
+typedef struct wsabi_agreed {
+  /**
+   * 1 if permessage-deflate is in use; else all others are 0.
+   */
+  uint32_t enabled;
+  /**
+   * Window of what the server sends, as the logarithm of its size: 8 to 15.
+   */
+  uint32_t server_max_window_bits;
+  /**
+   * Window of what the client sends: 8 to 15.
+   */
+  uint32_t client_max_window_bits;
+  /**
+   * 1 if the server's messages may refer back to earlier ones.
+   */
+  uint32_t server_context_takeover;
+  /**
+   * 1 if the client's messages may refer back to earlier ones.
+   */
+  uint32_t client_context_takeover;
+} wsabi_agreed;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -952,7 +1168,7 @@ uint32_t wsabi_version(void);
 const char *wsabi_version_text(void);
 
 /**
- * The optional parts of this build, a bit each. None exist so far: 0.
+ * The optional parts of this build, a bit each: WSABI_FEATURE_DEFLATE.
  *
  * Thread: any. Inside callbacks: yes.
  */
@@ -1235,6 +1451,20 @@ wsabi_status wsabi_conn_send_binary(struct wsabi_loop *loop,
                                     size_t len);
 
 /**
+ * Sends a message of either type, compressed or not as it says, and, with a free_hook, from the
+ * application's own memory. What on_message was given can be sent as it is.
+ *
+ * message: must not be NULL. Its payload is copied; or else, with a free_hook, it is kept without a
+ * copy until it is written or the connection has ended, and free_hook is then called on the loop's
+ * thread (that of wsabi_loop_free, if the loop is freed first), maybe before this returns. If this
+ * fails, the payload stays the caller's, and free_hook is not called.
+ * Everything else as wsabi_conn_send_text.
+ */
+wsabi_status wsabi_conn_send(struct wsabi_loop *loop,
+                             wsabi_conn conn,
+                             const struct wsabi_message *message);
+
+/**
  * Sends a fragment of a message.
  *
  * type: WSABI_TEXT or WSABI_BINARY, the same for all fragments of a message. data: copied; text
@@ -1247,6 +1477,83 @@ wsabi_status wsabi_conn_send_fragment(struct wsabi_loop *loop,
                                       const void *data,
                                       size_t len,
                                       uint32_t fin);
+
+/**
+ * Sends a fragment of a message, and says with the first whether the message is compressed.
+ *
+ * compress: WSABI_COMPRESS_AUTO, _ALWAYS or _NEVER; counts in a message's first fragment only.
+ * Everything else as wsabi_conn_send_fragment.
+ */
+wsabi_status wsabi_conn_send_fragment_with(struct wsabi_loop *loop,
+                                           wsabi_conn conn,
+                                           uint32_t type,
+                                           const void *data,
+                                           size_t len,
+                                           uint32_t fin,
+                                           uint32_t compress);
+
+/**
+ * Makes a message that is to be sent to many connections, of one loop or of several.
+ *
+ * message: must not be NULL. Its payload is copied; or else, with a free_hook, it is kept without a
+ * copy until the prepared message is freed and everything that was sent of it is written, and
+ * free_hook is then called, on the thread that had it last: a loop's, or the one that freed it. If
+ * this fails, the payload stays the caller's, and free_hook is not called.
+ * out: receives the message, to be freed by wsabi_prepared_free; not written on failure.
+ * Thread: any. Inside callbacks: yes. Errors: WSABI_E_INVALID (text that is not UTF-8 too).
+ */
+wsabi_status wsabi_prepared_new(const struct wsabi_message *message, struct wsabi_prepared **out);
+
+/**
+ * Frees a prepared message. What was sent of it is not affected.
+ *
+ * prepared: NULL does nothing. Thread: any, but no other call may use it meanwhile or later. Inside
+ * callbacks: yes.
+ */
+void wsabi_prepared_free(struct wsabi_prepared *prepared);
+
+/**
+ * Sends a prepared message.
+ *
+ * prepared: must not be NULL; may be freed as soon as this returns.
+ * Everything else as wsabi_conn_send_text.
+ */
+wsabi_status wsabi_conn_send_prepared(struct wsabi_loop *loop,
+                                      wsabi_conn conn,
+                                      const struct wsabi_prepared *prepared);
+
+/**
+ * Sends a prepared message to these connections. Those that are not open are passed over: stale
+ * numbers, 0, closing ones, and those before on_open.
+ *
+ * prepared: must not be NULL; may be freed as soon as this returns. conns: may be NULL if count is
+ * 0; servers' and clients' connections of this loop. out: NULL, or receives to how many it went;
+ * not written on failure.
+ * Thread: the loop's. Inside callbacks: yes; nothing is called before it returns.
+ * Errors: WSABI_E_INVALID, WSABI_E_NO_MEMORY for compressing, WSABI_E_THREAD, WSABI_E_FORKED.
+ */
+wsabi_status wsabi_broadcast(struct wsabi_loop *loop,
+                             const struct wsabi_prepared *prepared,
+                             const wsabi_conn *conns,
+                             size_t count,
+                             struct wsabi_reached *out);
+
+/**
+ * Sends a prepared message to all open connections of a server, but for one.
+ *
+ * prepared: must not be NULL; may be freed as soon as this returns. except: 0 for none. out: NULL,
+ * or receives to how many it went; not written on failure.
+ * Thread: any; from another than the loop's it is queued as by wsabi_conn_send_text, and out must be
+ * NULL, for it is not known yet. Inside callbacks: yes; nothing is called before it returns.
+ * Errors: WSABI_E_INVALID, WSABI_E_CLOSED if the server has stopped, WSABI_E_NO_MEMORY for
+ * compressing, WSABI_E_FULL from another thread, WSABI_E_THREAD if out is not NULL there,
+ * WSABI_E_FORKED.
+ */
+wsabi_status wsabi_server_broadcast(struct wsabi_loop *loop,
+                                    wsabi_server server,
+                                    const struct wsabi_prepared *prepared,
+                                    wsabi_conn except,
+                                    struct wsabi_reached *out);
 
 /**
  * Sends a ping. Keepalive pings are sent without asking.
@@ -1394,6 +1701,17 @@ wsabi_status wsabi_conn_server(const struct wsabi_loop *loop, wsabi_conn conn, w
 wsabi_status wsabi_conn_subprotocol(const struct wsabi_loop *loop,
                                     wsabi_conn conn,
                                     struct wsabi_str *out);
+
+/**
+ * What the opening handshake has agreed on about compression; enabled is 0 if it is not in use, and
+ * before the connection is open.
+ *
+ * out: receives it; not written on failure. Thread: the loop's. Inside callbacks: yes.
+ * Errors: WSABI_E_INVALID, WSABI_E_CLOSED (inside on_close too), WSABI_E_THREAD.
+ */
+wsabi_status wsabi_conn_deflate(const struct wsabi_loop *loop,
+                                wsabi_conn conn,
+                                struct wsabi_agreed *out);
 
 /**
  * The peer's address, such as "127.0.0.1:4711" or "unix:".

@@ -1,4 +1,4 @@
-//! Connections: sending, closing, pausing, answering and asking.
+//! Connections: pinging, closing, pausing, answering and asking.
 //!
 //! Those that may come from any thread are carried out at once on the loop's thread, and go
 //! through its inbox from another.
@@ -7,21 +7,21 @@
 
 use core::ffi::{c_char, c_void};
 
-use wsabi::{Conn, ConnId, Error, ErrorKind, MessageType, Result, Sent, State};
+use wsabi::{Agreed, Conn, ConnId, Error, ErrorKind, Result, Sent, State};
 
 use crate::driver::view;
 use crate::host::wsabi_loop;
+use crate::messages::wsabi_agreed;
 use crate::options::{accept_options, bytes, invalid, response};
 use crate::server::copy_text;
 use crate::status::{WSABI_E_PANIC, boundary, sent, status, wsabi_status};
 use crate::types::{
-    WSABI_BINARY, WSABI_STATE_CLOSED, WSABI_STATE_CLOSING, WSABI_STATE_CONNECTING,
-    WSABI_STATE_OPEN, WSABI_TEXT, wsabi_accept_options, wsabi_conn, wsabi_response, wsabi_server,
-    wsabi_str,
+    WSABI_STATE_CLOSED, WSABI_STATE_CLOSING, WSABI_STATE_CONNECTING, WSABI_STATE_OPEN,
+    wsabi_accept_options, wsabi_conn, wsabi_response, wsabi_server, wsabi_str,
 };
 
 #[inline]
-fn conn_id(conn: wsabi_conn) -> Result<ConnId> {
+pub(crate) fn conn_id(conn: wsabi_conn) -> Result<ConnId> {
     ConnId::from_u64(conn).ok_or_else(never)
 }
 
@@ -36,128 +36,12 @@ fn closed() -> Error {
 
 /// Carries out a command on the loop's thread.
 #[inline]
-fn command<T>(
+pub(crate) fn command<T>(
     host: &wsabi_loop,
     id: ConnId,
     act: impl FnOnce(&mut Conn<'_>) -> Result<T>,
 ) -> Result<T> {
     host.command(|context| act(&mut context.conn(id)))
-}
-
-fn message_type(r#type: u32) -> Result<MessageType> {
-    match r#type {
-        WSABI_TEXT => Ok(MessageType::Text),
-        WSABI_BINARY => Ok(MessageType::Binary),
-        other => Err(invalid(format!(
-            "type is {other}; expected WSABI_TEXT or WSABI_BINARY"
-        ))),
-    }
-}
-
-/// # Safety
-/// The pointers are null or valid, `data` for `len` bytes, and the loop was not freed.
-#[inline]
-unsafe fn send(
-    pointer: *mut wsabi_loop,
-    conn: wsabi_conn,
-    message_type: MessageType,
-    data: *const u8,
-    len: usize,
-) -> wsabi_status {
-    boundary(WSABI_E_PANIC, || {
-        // SAFETY: the caller's promise.
-        sent(unsafe { wsabi_loop::get(pointer) }.and_then(|host| {
-            let id = conn_id(conn)?;
-            // SAFETY: the caller's promise.
-            let payload = unsafe { bytes(data, len, "data") }?;
-            if host.is_home() {
-                command(host, id, |conn| conn.send(message_type, payload))
-            } else {
-                host.handle()
-                    .send(id, message_type, payload)
-                    .map(|()| Sent::Ok)
-            }
-        }))
-    })
-}
-
-/// Sends a text message. A send is accepted whatever its size while the backlog is below
-/// high_water_bytes, and above that while the backlog stays within max_backlog_bytes.
-///
-/// data: UTF-8, copied; may be NULL if len is 0.
-/// Thread: any. From another than the loop's it is queued, in order for each thread, and what the
-/// connection answers is not told. Inside callbacks: yes; nothing is called before it returns.
-/// Returns WSABI_OK, or WSABI_BACKPRESSURE (accepted; pause until on_drain).
-/// Errors: WSABI_E_FULL (nothing queued), WSABI_E_CLOSED, WSABI_E_INVALID (text that is not UTF-8
-/// too), WSABI_E_STATE before on_open and amid a fragmented message, WSABI_E_FORKED.
-///
-/// # Safety
-/// The pointers are null or valid, `data` for `len` bytes, and the loop was not freed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_send_text(
-    r#loop: *mut wsabi_loop,
-    conn: wsabi_conn,
-    data: *const c_char,
-    len: usize,
-) -> wsabi_status {
-    // SAFETY: the caller's promise.
-    unsafe { send(r#loop, conn, MessageType::Text, data.cast(), len) }
-}
-
-/// Sends a binary message.
-///
-/// data: copied; may be NULL if len is 0. Everything else as wsabi_conn_send_text.
-///
-/// # Safety
-/// The pointers are null or valid, `data` for `len` bytes, and the loop was not freed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_send_binary(
-    r#loop: *mut wsabi_loop,
-    conn: wsabi_conn,
-    data: *const c_void,
-    len: usize,
-) -> wsabi_status {
-    // SAFETY: the caller's promise.
-    unsafe { send(r#loop, conn, MessageType::Binary, data.cast(), len) }
-}
-
-/// Sends a fragment of a message.
-///
-/// type: WSABI_TEXT or WSABI_BINARY, the same for all fragments of a message. data: copied; text
-/// may be cut within a character. fin: 1 for the last fragment, else 0.
-/// Everything else as wsabi_conn_send_text.
-///
-/// # Safety
-/// The pointers are null or valid, `data` for `len` bytes, and the loop was not freed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsabi_conn_send_fragment(
-    r#loop: *mut wsabi_loop,
-    conn: wsabi_conn,
-    r#type: u32,
-    data: *const c_void,
-    len: usize,
-    fin: u32,
-) -> wsabi_status {
-    boundary(WSABI_E_PANIC, || {
-        // SAFETY: the caller's promise.
-        sent(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
-            let (id, message_type) = (conn_id(conn)?, message_type(r#type)?);
-            if fin > 1 {
-                return Err(invalid(format!("fin is {fin}; expected 0 or 1")));
-            }
-            // SAFETY: the caller's promise.
-            let payload = unsafe { bytes(data.cast(), len, "data") }?;
-            if host.is_home() {
-                command(host, id, |conn| {
-                    conn.send_fragment(message_type, payload, fin == 1)
-                })
-            } else {
-                host.handle()
-                    .send_fragment(id, message_type, payload, fin == 1)
-                    .map(|()| Sent::Ok)
-            }
-        }))
-    })
 }
 
 /// Sends a ping. Keepalive pings are sent without asking.
@@ -537,6 +421,50 @@ pub unsafe extern "C" fn wsabi_conn_subprotocol(
             }
             Ok(view(conn.subprotocol().unwrap_or("")))
         })
+    }
+}
+
+/// What the opening handshake has agreed on about compression; enabled is 0 if it is not in use, and
+/// before the connection is open.
+///
+/// out: receives it; not written on failure. Thread: the loop's. Inside callbacks: yes.
+/// Errors: WSABI_E_INVALID, WSABI_E_CLOSED (inside on_close too), WSABI_E_THREAD.
+///
+/// # Safety
+/// The pointers are null or valid, and the loop was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsabi_conn_deflate(
+    r#loop: *const wsabi_loop,
+    conn: wsabi_conn,
+    out: *mut wsabi_agreed,
+) -> wsabi_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ask(r#loop, conn, out, |conn| {
+            if conn.state() == State::Closed {
+                return Err(closed());
+            }
+            Ok(agreed(conn.deflate()))
+        })
+    }
+}
+
+fn agreed(agreed: Option<Agreed>) -> wsabi_agreed {
+    match agreed {
+        None => wsabi_agreed {
+            enabled: 0,
+            server_max_window_bits: 0,
+            client_max_window_bits: 0,
+            server_context_takeover: 0,
+            client_context_takeover: 0,
+        },
+        Some(agreed) => wsabi_agreed {
+            enabled: 1,
+            server_max_window_bits: agreed.server_max_window_bits.into(),
+            client_max_window_bits: agreed.client_max_window_bits.into(),
+            server_context_takeover: agreed.server_context_takeover.into(),
+            client_context_takeover: agreed.client_context_takeover.into(),
+        },
     }
 }
 

@@ -6,16 +6,20 @@ use core::ffi::c_void;
 use core::ptr;
 
 use wsabi::{
-    Answer, Closed, Conn, Context, Error, Handler, Handshake, Message, PeerAddr, Request, Response,
-    ServerId, Stopped,
+    Answer, Chunk, Closed, Conn, Context, Error, Handler, Handshake, Message, PeerAddr, Request,
+    Response, ServerId, Stopped,
 };
 
 use crate::handshake::as_pointer;
 use crate::host::{Callback, wsabi_loop};
+use crate::messages::{
+    WSABI_BINARY, WSABI_CHUNK_FIRST, WSABI_CHUNK_LAST, WSABI_COMPRESS_AUTO, WSABI_TEXT,
+    wsabi_message,
+};
 use crate::status::{WSABI_OK, status_of};
 use crate::types::{
-    WSABI_ACCEPT, WSABI_BINARY, WSABI_LATER, WSABI_REFUSE, WSABI_TEXT, wsabi_close, wsabi_error,
-    wsabi_handlers, wsabi_message, wsabi_stopped, wsabi_str,
+    WSABI_ACCEPT, WSABI_LATER, WSABI_REFUSE, wsabi_close, wsabi_error, wsabi_handlers,
+    wsabi_stopped, wsabi_str,
 };
 
 /// The callbacks of all servers and clients of a loop. An entry's index is the tag of the
@@ -112,6 +116,13 @@ pub(crate) const fn view(text: &str) -> wsabi_str {
     }
 }
 
+const fn type_of(message: Message<'_>) -> u32 {
+    match message {
+        Message::Text(_) => WSABI_TEXT,
+        Message::Binary(_) => WSABI_BINARY,
+    }
+}
+
 // In every callback the SAFETY is the same: the function was given by the application to be called
 // with these arguments, which live until it returns.
 impl Handler for Driver<'_> {
@@ -158,20 +169,42 @@ impl Handler for Driver<'_> {
     #[inline]
     fn on_message(&mut self, conn: &mut Conn<'_>, message: Message<'_>) {
         if let Some((callback, user)) = self.of(conn, |handlers| handlers.on_message) {
-            let (r#type, data) = match message {
-                Message::Text(text) => (WSABI_TEXT, text.as_bytes()),
-                Message::Binary(data) => (WSABI_BINARY, data),
-            };
+            let data = message.as_bytes();
             let message = wsabi_message {
-                r#type,
-                reserved: 0,
-                data: data.as_ptr(),
+                struct_size: size_of::<wsabi_message>(),
+                r#type: type_of(message),
+                compress: WSABI_COMPRESS_AUTO,
+                data: data.as_ptr().cast(),
                 len: data.len(),
+                free_hook: None,
+                free_arg: ptr::null_mut(),
             };
             let id = conn.id().as_u64();
             let _callback = Callback::enter(self.host, conn.context());
             // SAFETY: see above.
             unsafe { callback(self.pointer, id, &raw const message, user) };
+        }
+    }
+
+    fn on_chunk(&mut self, conn: &mut Conn<'_>, chunk: Chunk<'_>) {
+        if let Some((callback, user)) = self.of(conn, |handlers| handlers.on_chunk) {
+            let (r#type, data) = (type_of(chunk.data), chunk.data.as_bytes());
+            let flags = u32::from(chunk.first) * WSABI_CHUNK_FIRST
+                + u32::from(chunk.last) * WSABI_CHUNK_LAST;
+            let id = conn.id().as_u64();
+            let _callback = Callback::enter(self.host, conn.context());
+            // SAFETY: see above.
+            unsafe {
+                callback(
+                    self.pointer,
+                    id,
+                    r#type,
+                    data.as_ptr().cast(),
+                    data.len(),
+                    flags,
+                    user,
+                );
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! Does not know: what the calls do.
 
 use core::cell::{Cell, RefCell, UnsafeCell};
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use wsabi::{Context, Error, ErrorKind, Handle, Loop, Result};
@@ -17,8 +18,7 @@ pub(crate) const DOOMED: u8 = 2;
 /// A defect was caught while something was going on: nothing is done with the loop any more.
 pub(crate) const BROKEN: u8 = 3;
 
-/// A loop for any number of servers and clients, with one file descriptor. The only object of this
-/// library that is freed, by wsabi_loop_free.
+/// A loop for any number of servers and clients, with one file descriptor. Freed by wsabi_loop_free.
 ///
 /// It belongs to the thread that made it until its first dispatch, and from then on to the thread
 /// of that dispatch.
@@ -36,7 +36,8 @@ pub struct wsabi_loop {
     /// Whether a command is being carried out, in which a log callback could call again.
     commanding: Cell<bool>,
     pub(crate) table: RefCell<Table>,
-    event_loop: UnsafeCell<Loop>,
+    /// Dropped before everything else of this, which free hooks still find.
+    event_loop: UnsafeCell<ManuallyDrop<Loop>>,
 }
 
 /// Makes `current` the context of a callback, for as long as it is made.
@@ -71,7 +72,7 @@ impl wsabi_loop {
             current: Cell::new(core::ptr::null_mut()),
             commanding: Cell::new(false),
             table: RefCell::default(),
-            event_loop: UnsafeCell::new(event_loop),
+            event_loop: UnsafeCell::new(ManuallyDrop::new(event_loop)),
         }
     }
 
@@ -108,7 +109,7 @@ impl wsabi_loop {
 
     /// Where the loop is.
     pub(crate) const fn event_loop(&self) -> *mut Loop {
-        self.event_loop.get()
+        self.event_loop.get().cast()
     }
 
     /// The handle for calls from other threads.
@@ -255,6 +256,9 @@ pub(crate) unsafe fn free_now(pointer: *mut wsabi_loop) {
     // SAFETY: no dispatch is under way, and the state keeps others out.
     let event_loop = unsafe { &mut *host.event_loop.get() };
     event_loop.finish(&mut Driver::new(host));
+    // SAFETY: nothing refers to the loop any more, and this is the one place that drops it. What it
+    // drops may call free hooks; calls from those are refused without looking at it.
+    unsafe { ManuallyDrop::drop(&mut *host.event_loop.get()) };
     // SAFETY: the pointer came from `Box::into_raw`, and its owner has given it up.
     drop(unsafe { Box::from_raw(pointer) });
 }

@@ -17,6 +17,8 @@
 // The order in which the header shows them.
 mod status;
 
+mod messages;
+
 mod types;
 
 mod library;
@@ -29,7 +31,12 @@ mod server;
 
 mod handshake;
 
+mod send;
+
+mod prepared;
+
 mod conn;
 
 mod driver;
 mod options;
+mod payload;

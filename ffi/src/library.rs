@@ -31,10 +31,13 @@ pub const extern "C" fn wsabi_version_text() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The optional parts of this build, a bit each. None exist so far: 0.
+/// A part of this build: permessage-deflate (RFC 7692).
+pub const WSABI_FEATURE_DEFLATE: u64 = 1;
+
+/// The optional parts of this build, a bit each: WSABI_FEATURE_DEFLATE.
 ///
 /// Thread: any. Inside callbacks: yes.
 #[unsafe(no_mangle)]
 pub const extern "C" fn wsabi_features() -> u64 {
-    0
+    WSABI_FEATURE_DEFLATE
 }

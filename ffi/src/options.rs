@@ -10,10 +10,11 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use wsabi::{
-    Accept, ClientOptions, Config, Error, ErrorKind, ListenOn, OriginPolicy, RequestOptions,
-    Response, Result, ServerOptions, ServerPolicy, SubprotocolChoice,
+    Accept, ClientOptions, Config, DeflateOptions, Error, ErrorKind, ListenOn, OriginPolicy,
+    RequestOptions, Response, Result, ServerOptions, ServerPolicy, SubprotocolChoice,
 };
 
+use crate::messages::{WSABI_NO_MINIMUM, wsabi_deflate, wsabi_message};
 use crate::types::{
     WSABI_OFF, WSABI_ORIGIN_ANY, WSABI_ORIGIN_LIST, WSABI_ORIGIN_SAME, wsabi_accept_options,
     wsabi_client_options, wsabi_handlers, wsabi_header, wsabi_limits, wsabi_loop_options,
@@ -39,6 +40,8 @@ unsafe impl Options for wsabi_client_options {}
 unsafe impl Options for wsabi_accept_options {}
 // SAFETY: as above.
 unsafe impl Options for wsabi_response {}
+// SAFETY: as above.
+unsafe impl Options for wsabi_message {}
 
 pub(crate) fn invalid(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, detail.into())
@@ -97,7 +100,7 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<Opti
 /// The pointer is null or points to `count` pointers to NUL-terminated strings.
 unsafe fn texts(pointer: *const *const c_char, count: usize, name: &str) -> Result<Vec<String>> {
     // SAFETY: the caller's promise.
-    let pointers = unsafe { array(pointer, count, name) }?;
+    let pointers = unsafe { array(pointer, count, MAX_STRUCT, name) }?;
     let mut all = Vec::with_capacity(pointers.len());
     for (i, &pointer) in pointers.iter().enumerate() {
         // SAFETY: the caller's promise.
@@ -109,18 +112,26 @@ unsafe fn texts(pointer: *const *const c_char, count: usize, name: &str) -> Resu
     Ok(all)
 }
 
+/// At most `most` values.
+///
 /// # Safety
 /// The pointer is null or points to `count` values.
-unsafe fn array<'a, T>(pointer: *const T, count: usize, name: &str) -> Result<&'a [T]> {
+pub(crate) unsafe fn array<'a, T>(
+    pointer: *const T,
+    count: usize,
+    most: usize,
+    name: &str,
+) -> Result<&'a [T]> {
     if count == 0 {
         return Ok(&[]);
     }
     if pointer.is_null() {
         return Err(invalid(format!("{name} is NULL, but its count is {count}")));
     }
-    if count > MAX_STRUCT {
+    let most = most.min(isize::MAX as usize / size_of::<T>());
+    if count > most {
         return Err(invalid(format!(
-            "the count of {name} is {count}; expected at most {MAX_STRUCT}"
+            "the count of {name} is {count}; expected at most {most}"
         )));
     }
     // SAFETY: the caller's promise.
@@ -163,7 +174,7 @@ unsafe fn string(given: wsabi_str, name: &str) -> Result<String> {
 /// The pointer is null or points to `count` headers whose strings are valid.
 unsafe fn headers(pointer: *const wsabi_header, count: usize) -> Result<Vec<(String, String)>> {
     // SAFETY: the caller's promise.
-    let given = unsafe { array(pointer, count, "headers") }?;
+    let given = unsafe { array(pointer, count, MAX_STRUCT, "headers") }?;
     let mut all = Vec::with_capacity(given.len());
     for (i, header) in given.iter().enumerate() {
         // SAFETY: the caller's promise.
@@ -175,7 +186,12 @@ unsafe fn headers(pointer: *const wsabi_header, count: usize) -> Result<Vec<(Str
     Ok(all)
 }
 
-fn config(limits: &wsabi_limits, no_delay_off: u32) -> Result<Config> {
+fn config(
+    handlers: &wsabi_handlers,
+    limits: &wsabi_limits,
+    deflate: &wsabi_deflate,
+    no_delay_off: u32,
+) -> Result<Config> {
     unset(limits.reserved == [0; 8], "limits.reserved")?;
     let defaults = Config::default();
     let number = |given: u32, default: u32| if given == 0 { default } else { given };
@@ -234,12 +250,77 @@ fn config(limits: &wsabi_limits, no_delay_off: u32) -> Result<Config> {
             limits.max_backlog_bytes,
             defaults.max_backlog_bytes.max(high_water_bytes),
         ),
-        stream_messages: false,
-        deflate: None,
+        stream_messages: handlers.on_chunk.is_some(),
+        deflate: deflate_options(deflate)?,
         no_delay: flag(no_delay_off, "no_delay_off")? == 0,
     };
     config.validate()?;
     Ok(config)
+}
+
+fn deflate_options(given: &wsabi_deflate) -> Result<Option<DeflateOptions>> {
+    if flag(given.enabled, "deflate.enabled")? == 0 {
+        let zeros = [
+            ("server_max_window_bits", given.server_max_window_bits),
+            ("client_max_window_bits", given.client_max_window_bits),
+            ("server_context_takeover", given.server_context_takeover),
+            ("client_context_takeover", given.client_context_takeover),
+            ("level", given.level),
+            ("mem_level", given.mem_level),
+            ("max_ratio", given.max_ratio),
+            ("min_bytes", u32::from(given.min_bytes != 0)),
+            ("reserved", u32::from(given.reserved != [0; 4])),
+        ];
+        return match zeros.iter().find(|(_, value)| *value != 0) {
+            Some((name, _)) => Err(invalid(format!(
+                "deflate.{name} is set, but deflate.enabled is 0; expected 1"
+            ))),
+            None => Ok(None),
+        };
+    }
+    unset(given.reserved == [0; 4], "deflate.reserved")?;
+    let defaults = DeflateOptions::default();
+    let number = |value: u32, default: u8, name: &str, range: core::ops::RangeInclusive<u8>| {
+        match u8::try_from(value) {
+            Ok(0) => Ok(default),
+            Ok(value) if range.contains(&value) => Ok(value),
+            _ => Err(invalid(format!(
+                "deflate.{name} is {value}; expected {} to {}",
+                range.start(),
+                range.end()
+            ))),
+        }
+    };
+    Ok(Some(DeflateOptions {
+        server_max_window_bits: number(
+            given.server_max_window_bits,
+            defaults.server_max_window_bits,
+            "server_max_window_bits",
+            9..=15,
+        )?,
+        client_max_window_bits: number(
+            given.client_max_window_bits,
+            defaults.client_max_window_bits,
+            "client_max_window_bits",
+            9..=15,
+        )?,
+        server_context_takeover: flag(
+            given.server_context_takeover,
+            "deflate.server_context_takeover",
+        )? == 1,
+        client_context_takeover: flag(
+            given.client_context_takeover,
+            "deflate.client_context_takeover",
+        )? == 1,
+        level: number(given.level, defaults.level, "level", 1..=9)?,
+        mem_level: number(given.mem_level, defaults.mem_level, "mem_level", 1..=9)?,
+        min_bytes: match given.min_bytes {
+            0 => defaults.min_bytes,
+            WSABI_NO_MINIMUM => 0,
+            bytes => bytes,
+        },
+        max_ratio: Some(given.max_ratio).filter(|&ratio| ratio != 0),
+    }))
 }
 
 fn flag(given: u32, name: &str) -> Result<u32> {
@@ -322,7 +403,12 @@ pub(crate) unsafe fn server_options(given: &wsabi_server_options) -> Result<Serv
     let defaults = ServerOptions::default();
     Ok(ServerOptions {
         on,
-        config: config(&given.limits, given.no_delay_off)?,
+        config: config(
+            &given.handlers,
+            &given.limits,
+            &given.deflate,
+            given.no_delay_off,
+        )?,
         policy: ServerPolicy {
             subprotocols,
             origins,
@@ -332,7 +418,7 @@ pub(crate) unsafe fn server_options(given: &wsabi_server_options) -> Result<Serv
         } else {
             given.backlog
         },
-        max_buffered_bytes: None,
+        max_buffered_bytes: Some(given.max_buffered_bytes).filter(|&bytes| bytes != 0),
         reuse_port: flag(given.reuse_port, "reuse_port")? == 1,
         tag: 0,
     })
@@ -356,7 +442,12 @@ pub(crate) unsafe fn client_options(given: &wsabi_client_options) -> Result<Clie
     // SAFETY: the caller's promise.
     let headers = unsafe { headers(given.headers, given.header_count) }?;
     Ok(ClientOptions {
-        config: config(&given.limits, given.no_delay_off)?,
+        config: config(
+            &given.handlers,
+            &given.limits,
+            &given.deflate,
+            given.no_delay_off,
+        )?,
         request: RequestOptions {
             subprotocols,
             origin: origin.map(str::to_owned),

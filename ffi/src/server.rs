@@ -13,7 +13,7 @@ use crate::status::{WSABI_E_PANIC, boundary, status, wsabi_status};
 use crate::types::{wsabi_client_options, wsabi_conn, wsabi_server, wsabi_server_options};
 
 /// The server with this number.
-fn server_id(server: wsabi_server) -> Result<ServerId> {
+pub(crate) fn server_id(server: wsabi_server) -> Result<ServerId> {
     ServerId::from_u64(server).ok_or_else(|| Error::new(ErrorKind::Closed, "0 is never a server"))
 }
 

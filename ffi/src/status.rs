@@ -54,6 +54,11 @@ pub const WSABI_E_INVALID_TEXT: i32 = -31;
 pub const WSABI_E_MESSAGE_TOO_BIG: i32 = -32;
 /// The peer cut a message into more than max_fragments (close code 1008).
 pub const WSABI_E_TOO_MANY_FRAGMENTS: i32 = -33;
+/// The peer sent compressed data that is damaged (close code 1007).
+pub const WSABI_E_INVALID_DEFLATE: i32 = -34;
+/// The server's connections hold more than max_buffered_bytes, and this one the most (close code
+/// 1013).
+pub const WSABI_E_OVER_BUDGET: i32 = -35;
 /// The opening handshake's request or response is not valid.
 pub const WSABI_E_HANDSHAKE: i32 = -40;
 /// The opening handshake exceeds max_handshake_bytes or max_handshake_headers.
@@ -167,6 +172,8 @@ pub extern "C" fn wsabi_status_name(status: wsabi_status) -> *const c_char {
         WSABI_E_INVALID_TEXT => c"WSABI_E_INVALID_TEXT",
         WSABI_E_MESSAGE_TOO_BIG => c"WSABI_E_MESSAGE_TOO_BIG",
         WSABI_E_TOO_MANY_FRAGMENTS => c"WSABI_E_TOO_MANY_FRAGMENTS",
+        WSABI_E_INVALID_DEFLATE => c"WSABI_E_INVALID_DEFLATE",
+        WSABI_E_OVER_BUDGET => c"WSABI_E_OVER_BUDGET",
         WSABI_E_HANDSHAKE => c"WSABI_E_HANDSHAKE",
         WSABI_E_HANDSHAKE_TOO_LARGE => c"WSABI_E_HANDSHAKE_TOO_LARGE",
         WSABI_E_ORIGIN => c"WSABI_E_ORIGIN",

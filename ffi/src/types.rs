@@ -10,6 +10,7 @@
 use core::ffi::{c_char, c_void};
 
 use crate::host::wsabi_loop;
+use crate::messages::{wsabi_deflate, wsabi_message};
 use crate::status::wsabi_status;
 
 /// The peer's part of an opening handshake: a client's request at a server, a server's response at
@@ -44,24 +45,6 @@ pub struct wsabi_header {
     pub name: wsabi_str,
     /// The value.
     pub value: wsabi_str,
-}
-
-/// A message type: UTF-8 text.
-pub const WSABI_TEXT: u32 = 1;
-/// A message type: bytes.
-pub const WSABI_BINARY: u32 = 2;
-
-/// A whole message. Text is valid UTF-8.
-#[repr(C)]
-pub struct wsabi_message {
-    /// WSABI_TEXT or WSABI_BINARY.
-    pub r#type: u32,
-    /// 0.
-    pub reserved: u32,
-    /// The payload; never NULL.
-    pub data: *const u8,
-    /// How many bytes.
-    pub len: usize,
 }
 
 /// How a connection ended.
@@ -158,6 +141,25 @@ pub type wsabi_on_message = Option<
     ),
 >;
 
+/// A part of a message has come; it has nothing to do with the frames it came in. With this callback
+/// set all messages come so, none is held whole, and on_message is not called;
+/// max_message_bytes still counts the whole message.
+///
+/// type: WSABI_TEXT or WSABI_BINARY, the same for all chunks of a message. data: not NUL-terminated,
+/// never NULL; text is valid UTF-8, cut between characters. len: 0 only in a last chunk.
+/// flags: WSABI_CHUNK_FIRST, WSABI_CHUNK_LAST, both, or 0.
+pub type wsabi_on_chunk = Option<
+    unsafe extern "C" fn(
+        r#loop: *mut wsabi_loop,
+        conn: wsabi_conn,
+        r#type: u32,
+        data: *const c_void,
+        len: usize,
+        flags: u32,
+        user: *mut c_void,
+    ),
+>;
+
 /// After WSABI_BACKPRESSURE, or after WSABI_E_FULL on the loop's thread: the backlog has fallen to
 /// low water.
 pub type wsabi_on_drain =
@@ -232,6 +234,8 @@ pub struct wsabi_handlers {
     pub on_open: wsabi_on_open,
     /// Servers and clients.
     pub on_message: wsabi_on_message,
+    /// Servers and clients; instead of on_message, if set.
+    pub on_chunk: wsabi_on_chunk,
     /// Servers and clients.
     pub on_drain: wsabi_on_drain,
     /// Servers and clients.
@@ -245,7 +249,7 @@ pub struct wsabi_handlers {
     /// Servers only.
     pub on_stopped: wsabi_on_stopped,
     /// NULL: room for callbacks to come.
-    pub reserved: [*mut c_void; 6],
+    pub reserved: [*mut c_void; 5],
     /// Given to every callback as it is.
     pub user: *mut c_void,
 }
@@ -259,7 +263,7 @@ pub const WSABI_UNLIMITED: u64 = u64::MAX;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct wsabi_limits {
-    /// Largest message accepted. Default 16 MiB; close code 1009 above it.
+    /// Largest message accepted, decompressed. Default 16 MiB; close code 1009 above it.
     pub max_message_bytes: u64,
     /// Most fragments after the first one of a message. Default 65536; close code 1008 above it.
     pub max_fragments: u32,
@@ -309,6 +313,13 @@ pub struct wsabi_server_options {
     pub handlers: wsabi_handlers,
     /// Limits and times.
     pub limits: wsabi_limits,
+    /// Compression.
+    pub deflate: wsabi_deflate,
+    /// Most bytes that the server's connections may hold together: unfinished messages, and output
+    /// that waits. Default no limit. Above it the connections with the largest unfinished messages
+    /// are not read; after 5 s without relief the connection that holds most is failed with close
+    /// code 1013, and then the next.
+    pub max_buffered_bytes: u64,
     /// An address, or a name, which is resolved at once. NULL: every address, IPv6 and IPv4.
     pub host: *const c_char,
     /// A unix socket to listen on instead of host and port.
@@ -346,6 +357,8 @@ pub struct wsabi_client_options {
     pub handlers: wsabi_handlers,
     /// Limits and times.
     pub limits: wsabi_limits,
+    /// Compression.
+    pub deflate: wsabi_deflate,
     /// A unix socket to connect to; the URL still gives the Host header and the path.
     pub unix_path: *const c_char,
     /// The Origin header. NULL: none.
