@@ -238,11 +238,6 @@
 #define WSABI_CHUNK_LAST 2
 
 /**
- * In min_bytes of wsabi_deflate: messages of every length are compressed, empty ones too.
- */
-#define WSABI_NO_MINIMUM UINT64_MAX
-
-/**
  * An answer of on_upgrade: accept, with the server's own choice of subprotocol.
  */
 #define WSABI_ACCEPT 0
@@ -874,7 +869,8 @@ typedef struct wsabi_deflate {
    */
   uint32_t max_ratio;
   /**
-   * Messages shorter than this are sent as they are. Default 1024; WSABI_NO_MINIMUM for 0.
+   * Messages shorter than this are sent as they are. Default 1024; 1 is no minimum,
+   * for empty ones always are.
    */
   uint64_t min_bytes;
   /**

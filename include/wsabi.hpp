@@ -35,6 +35,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -58,6 +59,7 @@ enum class Status : std::int32_t {
   // The peer broke a rule or a limit.
   protocol = WSABI_E_PROTOCOL, invalid_text = WSABI_E_INVALID_TEXT,
   message_too_big = WSABI_E_MESSAGE_TOO_BIG, too_many_fragments = WSABI_E_TOO_MANY_FRAGMENTS,
+  invalid_deflate = WSABI_E_INVALID_DEFLATE, over_budget = WSABI_E_OVER_BUDGET,
   // The opening handshake.
   handshake = WSABI_E_HANDSHAKE, handshake_too_large = WSABI_E_HANDSHAKE_TOO_LARGE,
   origin = WSABI_E_ORIGIN, refused = WSABI_E_REFUSED, overloaded = WSABI_E_OVERLOADED,
@@ -79,6 +81,9 @@ inline const char* last_error() noexcept { return wsabi_last_error(); }
 /// The library's version, "0.1.0".
 inline const char* version_text() noexcept { return wsabi_version_text(); }
 
+/// The parts of the library, WSABI_FEATURE_DEFLATE.
+inline std::uint64_t features() noexcept { return wsabi_features(); }
+
 /// Thrown by Loop(), listen, connect and by getters without an answer.
 class Error : public std::runtime_error {
  public:
@@ -92,6 +97,12 @@ class Error : public std::runtime_error {
 };
 
 enum class MessageType : std::uint32_t { text = WSABI_TEXT, binary = WSABI_BINARY };
+/// Whether a message is compressed, where compression was agreed on.
+enum class Compress : std::uint32_t {
+  automatic = WSABI_COMPRESS_AUTO,  ///< From Deflate::min_bytes on.
+  always = WSABI_COMPRESS_ALWAYS,
+  never = WSABI_COMPRESS_NEVER,
+};
 enum class State : std::uint32_t {
   closed = WSABI_STATE_CLOSED, connecting = WSABI_STATE_CONNECTING,
   open = WSABI_STATE_OPEN, closing = WSABI_STATE_CLOSING,
@@ -113,6 +124,15 @@ enum class LogLevel : std::uint32_t {
 struct Message {
   MessageType type;
   std::string_view data;
+};
+
+/// A part of a message, as it has come; `data` lives until the handler returns. Text is cut between
+/// characters.
+struct Chunk {
+  MessageType type;
+  std::string_view data;  ///< Empty only in a last chunk.
+  bool first;             ///< A message begins with it.
+  bool last;              ///< The message ends with it.
 };
 
 /// How a connection ended; the texts live until on_close returns.
@@ -138,6 +158,30 @@ struct ServerError {
 using Stopped = ::wsabi_stopped;
 /// The counts of a loop.
 using Stats = ::wsabi_stats;
+
+/// To how many connections a message went: sent, of those backpressure, and refused.
+using Reached = ::wsabi_reached;
+
+/// How messages are compressed, if both sides agree on permessage-deflate; 0 is the default named
+/// beside it. wsabi_deflate tells what it costs in memory.
+struct Deflate {
+  std::uint32_t server_max_window_bits = 0;  ///< Of what the server sends, 9 to 15: 12
+  std::uint32_t client_max_window_bits = 0;  ///< Of what the client sends, 9 to 15: 12
+  bool server_context_takeover = false;      ///< The server's messages may refer to earlier ones.
+  bool client_context_takeover = false;      ///< The client's messages may refer to earlier ones.
+  std::uint32_t level = 0;                   ///< 1, fast, to 9, small: 6
+  std::uint32_t mem_level = 0;               ///< 1 to 9: 8
+  std::uint32_t max_ratio = 0;               ///< How many times larger a message may become: any
+  std::optional<std::uint64_t> min_bytes;    ///< Shorter messages are sent as they are: 1024
+};
+
+/// What was agreed on about compression.
+struct Agreed {
+  std::uint32_t server_max_window_bits;
+  std::uint32_t client_max_window_bits;
+  bool server_context_takeover;
+  bool client_context_takeover;
+};
 
 /// A header to send.
 struct Header {
@@ -206,7 +250,91 @@ std::string text_from(Call call) {
   return text;
 }
 
+template <class T>
+constexpr bool is_shared = false;
+template <class T>
+constexpr bool is_shared<std::shared_ptr<T>> = true;
+
+// The bytes of a std::string, a std::vector of bytes, or a std::shared_ptr to either.
+template <class T>
+std::pair<const void*, std::size_t> bytes_of(const T& payload) noexcept {
+  if constexpr (is_shared<T>) {
+    return payload ? bytes_of(*payload) : std::pair<const void*, std::size_t>(nullptr, 1);
+  } else {
+    static_assert(sizeof(*payload.data()) == 1, "a payload is of bytes");
+    return {payload.data(), payload.size()};
+  }
+}
+
+inline wsabi_message message(MessageType type, const void* data, std::size_t len,
+                             Compress compress) noexcept {
+  wsabi_message raw{};
+  raw.struct_size = sizeof raw;
+  raw.type = static_cast<std::uint32_t>(type);
+  raw.compress = static_cast<std::uint32_t>(compress);
+  raw.data = data;
+  raw.len = len;
+  return raw;
+}
+
+// Moves the payload to where it stays, and gives it back if `take` refuses it.
+template <class T, class Take>
+wsabi_status give(MessageType type, T& payload, Compress compress, Take take) {
+  auto kept = std::make_unique<T>(std::move(payload));
+  auto [data, len] = bytes_of(*kept);
+  wsabi_message raw = message(type, data, len, compress);
+  raw.free_hook = [](void* arg) noexcept { delete static_cast<T*>(arg); };
+  raw.free_arg = kept.get();
+  T* mine = kept.release();
+  wsabi_status status = take(raw);
+  if (status < 0) {
+    kept.reset(mine);
+    payload = std::move(*kept);
+  }
+  return status;
+}
+
 }  // namespace detail
+
+/// A message made once to be sent to many, from one copy of its payload, which is compressed once
+/// for each way in which connections compress. Belongs to no loop and no thread. Move-only.
+class Prepared {
+ public:
+  /// Copies the payload. Throws Error for text that is not UTF-8.
+  Prepared(MessageType type, std::string_view data, Compress compress = Compress::automatic) {
+    wsabi_message message = detail::message(type, data.data(), data.size(), compress);
+    detail::check(wsabi_prepared_new(&message, &raw_));
+  }
+  /// Takes over a std::string, a std::vector of bytes, or a std::shared_ptr to one, instead of
+  /// copying it. It is destroyed on the thread that has it last. Throws Error, and gives it back.
+  template <class T>
+  static Prepared owned(MessageType type, T&& payload, Compress compress = Compress::automatic) {
+    static_assert(!std::is_lvalue_reference_v<T>, "std::move what is to be taken over");
+    Prepared prepared;
+    detail::check(detail::give(type, payload, compress, [&](const wsabi_message& message) {
+      return wsabi_prepared_new(&message, &prepared.raw_);
+    }));
+    return prepared;
+  }
+  ~Prepared() { wsabi_prepared_free(raw_); }
+  Prepared(Prepared&& other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  Prepared& operator=(Prepared&& other) noexcept {
+    if (this != &other) {
+      wsabi_prepared_free(raw_);
+      raw_ = std::exchange(other.raw_, nullptr);
+    }
+    return *this;
+  }
+  Prepared(const Prepared&) = delete;
+  Prepared& operator=(const Prepared&) = delete;
+  /// The C object, which stays this one's.
+  const wsabi_prepared* raw() const noexcept { return raw_; }
+
+ private:
+  Prepared() noexcept = default;
+
+  wsabi_prepared* raw_ = nullptr;
+};
 
 /// A request (servers) or response (clients). Lives, with all its texts, until the handler returns.
 class Handshake {
@@ -296,10 +424,34 @@ class Conn {
   Status send_binary(std::string_view data) const noexcept {
     return send_binary(data.data(), data.size());
   }
-  /// Sends a fragment of a message; `type` is the same for all of them, `fin` ends it. [any thread]
-  Status send_fragment(MessageType type, std::string_view data, bool fin) const noexcept {
-    return status(wsabi_conn_send_fragment(loop_, number_, static_cast<std::uint32_t>(type),
-                                           data.data(), data.size(), fin ? 1 : 0));
+  /// Sends a message of either type. [any thread]
+  Status send(MessageType type, std::string_view data,
+              Compress compress = Compress::automatic) const noexcept {
+    wsabi_message message = detail::message(type, data.data(), data.size(), compress);
+    return status(wsabi_conn_send(loop_, number_, &message));
+  }
+  /// Sends a std::string, a std::vector of bytes, or a std::shared_ptr to one, which is kept until
+  /// it is written instead of being copied, and destroyed on the loop's thread then; that must not
+  /// call into the loop. `payload` is moved from; if this fails it has its value back. [any thread]
+  template <class T>
+  Status send_owned(MessageType type, T&& payload,
+                    Compress compress = Compress::automatic) const {
+    static_assert(!std::is_lvalue_reference_v<T>, "std::move what is to be taken over");
+    return status(detail::give(type, payload, compress, [this](const wsabi_message& message) {
+      return wsabi_conn_send(loop_, number_, &message);
+    }));
+  }
+  /// Sends a prepared message. [any thread]
+  Status send_prepared(const Prepared& message) const noexcept {
+    return status(wsabi_conn_send_prepared(loop_, number_, message.raw()));
+  }
+  /// Sends a fragment of a message; `type` is the same for all of them, `fin` ends it; `compress`
+  /// counts in the first. [any thread]
+  Status send_fragment(MessageType type, std::string_view data, bool fin,
+                       Compress compress = Compress::automatic) const noexcept {
+    return status(wsabi_conn_send_fragment_with(
+        loop_, number_, static_cast<std::uint32_t>(type), data.data(), data.size(), fin ? 1 : 0,
+        static_cast<std::uint32_t>(compress)));
   }
   /// Sends a ping with at most 125 bytes. [any thread]
   Status ping(std::string_view data = {}) const noexcept {
@@ -338,6 +490,14 @@ class Conn {
   std::string_view subprotocol() const noexcept {
     wsabi_str s{};
     return wsabi_conn_subprotocol(loop_, number_, &s) < 0 ? std::string_view() : detail::view(s);
+  }
+  /// What was agreed on about compression; nothing if it is not in use, before on_open, and when
+  /// closed.
+  std::optional<Agreed> deflate() const noexcept {
+    wsabi_agreed raw{};
+    if (wsabi_conn_deflate(loop_, number_, &raw) < 0 || raw.enabled == 0) return std::nullopt;
+    return Agreed{raw.server_max_window_bits, raw.client_max_window_bits,
+                  raw.server_context_takeover != 0, raw.client_context_takeover != 0};
   }
   /// Keeps a pointer of yours with the connection; yours to free, at the latest in on_close.
   Status set_user(void* user) const noexcept {
@@ -388,6 +548,13 @@ class Server {
     return static_cast<Status>(
         wsabi_server_stop(loop_, number_, static_cast<std::uint32_t>(grace.count())));
   }
+  /// Sends a message to all open connections but one. [any thread], but for `reached`, which tells
+  /// to how many it went, on the loop's thread only.
+  Status broadcast(const Prepared& message, Conn except = {},
+                   Reached* reached = nullptr) const noexcept {
+    return static_cast<Status>(
+        wsabi_server_broadcast(loop_, number_, message.raw(), except.number(), reached));
+  }
   /// The loop's C object.
   wsabi_loop* loop() const noexcept { return loop_; }
   /// The server's number in C.
@@ -432,6 +599,7 @@ class ServerGuard {
 struct ClientHandlers {
   std::function<void(Conn, const Handshake&)> on_open;
   std::function<void(Conn, const Message&)> on_message;
+  std::function<void(Conn, const Chunk&)> on_chunk;  ///< Instead of on_message, if set.
   std::function<void(Conn)> on_drain;
   std::function<void(Conn, std::string_view)> on_ping;
   std::function<void(Conn, std::string_view)> on_pong;
@@ -473,6 +641,8 @@ struct Limits {
 struct ServerOptions {
   ServerHandlers handlers;
   Limits limits;
+  std::optional<Deflate> deflate;        ///< Unset: no compression.
+  std::uint64_t max_buffered_bytes = 0;  ///< Of all connections together; 0: no limit.
   std::string host;       ///< Empty: every address, IPv6 and IPv4.
   std::string unix_path;  ///< A unix socket instead of host and port.
   std::vector<std::string> subprotocols;
@@ -488,6 +658,7 @@ struct ServerOptions {
 struct ClientOptions {
   ClientHandlers handlers;
   Limits limits;
+  std::optional<Deflate> deflate;  ///< Unset: no compression.
   std::string unix_path;  ///< Connects to this unix socket; the URL still gives Host and path.
   std::string origin;
   std::vector<std::string> subprotocols;
@@ -535,8 +706,8 @@ inline std::list<Box> take(Box& box) noexcept {
 
 inline Box& box_of(void* user) noexcept { return *static_cast<Box*>(user); }
 
-inline std::string_view view(const std::uint8_t* data, std::size_t len) noexcept {
-  return view(wsabi_str{reinterpret_cast<const char*>(data), len});
+inline std::string_view view(const void* data, std::size_t len) noexcept {
+  return view(wsabi_str{static_cast<const char*>(data), len});
 }
 
 inline Close close_info(const wsabi_close& c) noexcept {
@@ -558,6 +729,14 @@ inline void fill(wsabi_handlers& to, Box& box) noexcept {
     to.on_message = [](wsabi_loop* l, wsabi_conn c, const wsabi_message* m, void* user) noexcept {
       Message message{static_cast<MessageType>(m->type), view(m->data, m->len)};
       box_of(user).handlers.on_message(Conn(l, c), message);
+    };
+  }
+  if (from.on_chunk) {
+    to.on_chunk = [](wsabi_loop* l, wsabi_conn c, std::uint32_t type, const void* data,
+                     std::size_t len, std::uint32_t flags, void* user) noexcept {
+      Chunk chunk{static_cast<MessageType>(type), view(data, len),
+                  (flags & WSABI_CHUNK_FIRST) != 0, (flags & WSABI_CHUNK_LAST) != 0};
+      box_of(user).handlers.on_chunk(Conn(l, c), chunk);
     };
   }
   if (from.on_drain) {
@@ -649,6 +828,21 @@ inline wsabi_limits limits(const Limits& from) {
   return to;
 }
 
+inline wsabi_deflate deflate(const std::optional<Deflate>& from) noexcept {
+  wsabi_deflate to{};
+  if (!from) return to;
+  to.enabled = 1;
+  to.server_max_window_bits = from->server_max_window_bits;
+  to.client_max_window_bits = from->client_max_window_bits;
+  to.server_context_takeover = from->server_context_takeover ? 1 : 0;
+  to.client_context_takeover = from->client_context_takeover ? 1 : 0;
+  to.level = from->level;
+  to.mem_level = from->mem_level;
+  to.max_ratio = from->max_ratio;
+  if (from->min_bytes) to.min_bytes = *from->min_bytes == 0 ? 1 : *from->min_bytes;
+  return to;
+}
+
 }  // namespace detail
 
 /// The loop: owns its servers, connections and handlers. Move-only.
@@ -690,6 +884,8 @@ class Loop {
     wsabi_server_options raw{};
     raw.struct_size = sizeof raw;
     raw.limits = detail::limits(options.limits);
+    raw.deflate = detail::deflate(options.deflate);
+    raw.max_buffered_bytes = options.max_buffered_bytes;
     if (!options.host.empty()) raw.host = detail::c_str(options.host, "host");
     if (!options.unix_path.empty()) raw.unix_path = detail::c_str(options.unix_path, "unix_path");
     std::vector<const char*> subprotocols = detail::c_strs(options.subprotocols, "subprotocols");
@@ -715,6 +911,7 @@ class Loop {
     wsabi_client_options raw{};
     raw.struct_size = sizeof raw;
     raw.limits = detail::limits(options.limits);
+    raw.deflate = detail::deflate(options.deflate);
     if (!options.unix_path.empty()) raw.unix_path = detail::c_str(options.unix_path, "unix_path");
     if (!options.origin.empty()) raw.origin = detail::c_str(options.origin, "origin");
     std::vector<const char*> subprotocols = detail::c_strs(options.subprotocols, "subprotocols");
@@ -733,6 +930,20 @@ class Loop {
     detail::check(wsabi_connect(state_->raw, detail::c_str(url, "url"), &raw, &number));
     state_->boxes.splice(state_->boxes.begin(), box);
     return Conn(state_->raw, number);
+  }
+
+  /// Sends a message to these connections, any range of Conn. Those that are not open, or are
+  /// another loop's, are passed over. Throws Error.
+  template <class Conns>
+  Reached broadcast(const Prepared& message, const Conns& conns) {
+    std::vector<wsabi_conn> numbers;
+    for (const Conn& conn : conns) {
+      if (conn.loop() == state_->raw) numbers.push_back(conn.number());
+    }
+    Reached reached{};
+    detail::check(wsabi_broadcast(state_->raw, message.raw(), numbers.data(), numbers.size(),
+                                  &reached));
+    return reached;
   }
 
   /// The one descriptor to watch for reading; -1 where there is none.

@@ -77,9 +77,6 @@ pub struct wsabi_reached {
     pub refused: u64,
 }
 
-/// In min_bytes of wsabi_deflate: messages of every length are compressed, empty ones too.
-pub const WSABI_NO_MINIMUM: u64 = u64::MAX;
-
 /// Whether and how messages are compressed, if both sides agree on permessage-deflate (RFC 7692).
 /// 0 is the default that each names: no compression.
 ///
@@ -109,7 +106,8 @@ pub struct wsabi_deflate {
     /// How many times larger than what came a message may become; close code 1009 above it. Default
     /// no limit besides max_message_bytes. Harmless text reaches 200 and more.
     pub max_ratio: u32,
-    /// Messages shorter than this are sent as they are. Default 1024; WSABI_NO_MINIMUM for 0.
+    /// Messages shorter than this are sent as they are. Default 1024; 1 is no minimum,
+    /// for empty ones always are.
     pub min_bytes: u64,
     /// 0: room for what is to come.
     pub reserved: [u32; 4],

@@ -14,7 +14,7 @@ use wsabi::{
     RequestOptions, Response, Result, ServerOptions, ServerPolicy, SubprotocolChoice,
 };
 
-use crate::messages::{WSABI_NO_MINIMUM, wsabi_deflate, wsabi_message};
+use crate::messages::{wsabi_deflate, wsabi_message};
 use crate::types::{
     WSABI_OFF, WSABI_ORIGIN_ANY, WSABI_ORIGIN_LIST, WSABI_ORIGIN_SAME, wsabi_accept_options,
     wsabi_client_options, wsabi_handlers, wsabi_header, wsabi_limits, wsabi_loop_options,
@@ -316,7 +316,6 @@ fn deflate_options(given: &wsabi_deflate) -> Result<Option<DeflateOptions>> {
         mem_level: number(given.mem_level, defaults.mem_level, "mem_level", 1..=9)?,
         min_bytes: match given.min_bytes {
             0 => defaults.min_bytes,
-            WSABI_NO_MINIMUM => 0,
             bytes => bytes,
         },
         max_ratio: Some(given.max_ratio).filter(|&ratio| ratio != 0),

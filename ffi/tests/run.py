@@ -19,7 +19,8 @@ from harness import compile_c, compile_cxx, missing, pkg_config, run
 
 C_TESTS = ROOT / "ffi" / "tests" / "c"
 WRAPPER = ROOT / "ffi" / "tests" / "cpp" / "wrapper.cpp"
-PROGRAMS = ["basics", "echo", "reentrancy", "stale", "sigpipe", "threads", "fork"]
+PROGRAMS = ["basics", "echo", "deflate", "chunks", "owned", "prepared", "reentrancy", "stale", "sigpipe"]
+PROGRAMS += ["threads", "fork"]
 HOSTS = {"poll": None, "uv": ("libuv", "libuv1-dev"), "glib": ("glib-2.0", "libglib2.0-dev")}
 SUITES = ["header", *PROGRAMS, "wrapper", "embed", "asan", "valgrind", "install"]
 ASAN = ["-fsanitize=address", "-fno-omit-frame-pointer"]
