@@ -1,4 +1,5 @@
 /* echo-client URL [--agent NAME] [--max-message BYTES]
+ *             [--deflate [--deflate-window-bits N] [--context-takeover]]
  * The client of the Autobahn test suite: asks URL/getCaseCount how many cases there are, runs them
  * one after another by URL/runCase, echoing all, and asks for the report by URL/updateReports. */
 #include <stdio.h>
@@ -20,13 +21,8 @@ static void on_count(wsabi_loop *l, wsabi_conn conn, const wsabi_message *messag
 
 /* A server that does not take its replies is not read from until it has. */
 static void on_message(wsabi_loop *l, wsabi_conn conn, const wsabi_message *message, void *user) {
-  wsabi_status status;
   (void)user;
-  if (message->type == WSABI_TEXT)
-    status = wsabi_conn_send_text(l, conn, (const char *)message->data, message->len);
-  else
-    status = wsabi_conn_send_binary(l, conn, message->data, message->len);
-  if (status == WSABI_BACKPRESSURE) wsabi_conn_pause(l, conn);
+  if (wsabi_conn_send(l, conn, message) == WSABI_BACKPRESSURE) wsabi_conn_pause(l, conn);
 }
 
 static void on_drain(wsabi_loop *l, wsabi_conn conn, void *user) {
@@ -59,22 +55,43 @@ static int visit(char *url, wsabi_on_message handler) {
   return 0;
 }
 
+static int usage(void) {
+  fprintf(stderr,
+          "usage: echo-client URL [--agent NAME] [--max-message BYTES]\n"
+          "                   [--deflate [--deflate-window-bits N] [--context-takeover]]\n"
+          "  --deflate                offer or accept permessage-deflate\n"
+          "  --deflate-window-bits N  window of both sides, 9 to 15; default 12\n"
+          "  --context-takeover       messages of both sides refer to earlier ones\n");
+  return 2;
+}
+
 int main(int argc, char **argv) {
   const char *agent = "wsabi-c";
   char url[1024];
   long i;
 
-  for (i = 2; i + 1 < argc; i += 2) {
+  if (argc < 2) return usage();
+  for (i = 2; i < argc; i++) {
+    const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+    if (strcmp(argv[i], "--deflate") == 0) {
+      options.deflate.enabled = 1;
+      continue;
+    }
+    if (strcmp(argv[i], "--context-takeover") == 0) {
+      options.deflate.server_context_takeover = options.deflate.client_context_takeover = 1;
+      continue;
+    }
+    if (value == NULL) return usage();
     if (strcmp(argv[i], "--agent") == 0)
-      agent = argv[i + 1];
+      agent = value;
     else if (strcmp(argv[i], "--max-message") == 0)
-      options.limits.max_message_bytes = strtoull(argv[i + 1], NULL, 10);
+      options.limits.max_message_bytes = strtoull(value, NULL, 10);
+    else if (strcmp(argv[i], "--deflate-window-bits") == 0)
+      options.deflate.server_max_window_bits = options.deflate.client_max_window_bits =
+          (uint32_t)strtoul(value, NULL, 10);
     else
-      break;
-  }
-  if (argc < 2 || i != argc) {
-    fprintf(stderr, "usage: echo-client URL [--agent NAME] [--max-message BYTES]\n");
-    return 2;
+      return usage();
+    i++;
   }
   options.struct_size = sizeof options;
   options.handlers.on_open = on_open;

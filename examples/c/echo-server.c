@@ -1,4 +1,5 @@
 /* echo-server PORT [--host H] [--max-message BYTES]
+ *             [--deflate [--deflate-window-bits N] [--context-takeover]]
  * Sends every message back. PORT 0 picks one. SIGINT and SIGTERM end it. */
 #include <pthread.h>
 #include <signal.h>
@@ -13,13 +14,8 @@ static wsabi_server server;
 
 /* A peer that does not take its replies is not read from until it has. */
 static void on_message(wsabi_loop *l, wsabi_conn conn, const wsabi_message *message, void *user) {
-  wsabi_status status;
   (void)user;
-  if (message->type == WSABI_TEXT)
-    status = wsabi_conn_send_text(l, conn, (const char *)message->data, message->len);
-  else
-    status = wsabi_conn_send_binary(l, conn, message->data, message->len);
-  if (status == WSABI_BACKPRESSURE) wsabi_conn_pause(l, conn);
+  if (wsabi_conn_send(l, conn, message) == WSABI_BACKPRESSURE) wsabi_conn_pause(l, conn);
 }
 
 static void on_drain(wsabi_loop *l, wsabi_conn conn, void *user) {
@@ -37,7 +33,12 @@ static void *wait_for_signal(void *signals) {
 }
 
 static int usage(void) {
-  fprintf(stderr, "usage: echo-server PORT [--host H] [--max-message BYTES]\n");
+  fprintf(stderr,
+          "usage: echo-server PORT [--host H] [--max-message BYTES]\n"
+          "                   [--deflate [--deflate-window-bits N] [--context-takeover]]\n"
+          "  --deflate                offer or accept permessage-deflate\n"
+          "  --deflate-window-bits N  window of both sides, 9 to 15; default 12\n"
+          "  --context-takeover       messages of both sides refer to earlier ones\n");
   return 2;
 }
 
@@ -62,15 +63,28 @@ int main(int argc, char **argv) {
   port = strtoul(argv[1], &end, 10);
   if (end == argv[1] || *end != '\0' || port > 65535) return usage();
   options.port = (uint16_t)port;
-  for (i = 2; i + 1 < argc; i += 2) {
+  for (i = 2; i < argc; i++) {
+    const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+    if (strcmp(argv[i], "--deflate") == 0) {
+      options.deflate.enabled = 1;
+      continue;
+    }
+    if (strcmp(argv[i], "--context-takeover") == 0) {
+      options.deflate.server_context_takeover = options.deflate.client_context_takeover = 1;
+      continue;
+    }
+    if (value == NULL) return usage();
     if (strcmp(argv[i], "--host") == 0)
-      options.host = argv[i + 1];
+      options.host = value;
     else if (strcmp(argv[i], "--max-message") == 0)
-      options.limits.max_message_bytes = strtoull(argv[i + 1], NULL, 10);
+      options.limits.max_message_bytes = strtoull(value, NULL, 10);
+    else if (strcmp(argv[i], "--deflate-window-bits") == 0)
+      options.deflate.server_max_window_bits = options.deflate.client_max_window_bits =
+          (uint32_t)strtoul(value, NULL, 10);
     else
       return usage();
+    i++;
   }
-  if (i != argc) return usage();
 
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);

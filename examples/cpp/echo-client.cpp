@@ -1,4 +1,5 @@
 // echo-client URL [--agent NAME] [--max-message BYTES]
+//             [--deflate [--deflate-window-bits N] [--context-takeover]]
 // The client of the Autobahn test suite: asks URL/getCaseCount how many cases there are, runs them
 // one after another by URL/runCase, echoing all, and asks for the report by URL/updateReports.
 #include <cstdlib>
@@ -31,10 +32,7 @@ static int run(const std::string& url, const std::string& agent, wsabi::ClientOp
   }
   // A server that does not take its replies is not read from until it has.
   options.handlers.on_message = [](wsabi::Conn conn, const wsabi::Message& message) {
-    wsabi::Status status = message.type == wsabi::MessageType::text
-                               ? conn.send_text(message.data)
-                               : conn.send_binary(message.data);
-    if (status == wsabi::Status::backpressure) conn.pause();
+    if (conn.send(message.type, message.data) == wsabi::Status::backpressure) conn.pause();
   };
   options.handlers.on_drain = [](wsabi::Conn conn) { conn.resume(); };
   for (int i = 1; i <= cases; i++) {
@@ -44,22 +42,45 @@ static int run(const std::string& url, const std::string& agent, wsabi::ClientOp
   return 0;
 }
 
+// False if the arguments are not understood.
+static bool parse(int argc, char** argv, std::string& agent, wsabi::ClientOptions& options) try {
+  if (argc < 2) return false;
+  bool deflate = false;
+  wsabi::Deflate wanted;
+  for (int i = 2; i < argc; i++) {
+    std::string flag = argv[i];
+    if (flag == "--deflate") {
+      deflate = true;
+    } else if (flag == "--context-takeover") {
+      wanted.server_context_takeover = wanted.client_context_takeover = true;
+    } else if (++i == argc) {
+      return false;
+    } else if (flag == "--agent") {
+      agent = argv[i];
+    } else if (flag == "--max-message") {
+      options.limits.max_message_bytes = std::stoull(argv[i]);
+    } else if (flag == "--deflate-window-bits") {
+      wanted.server_max_window_bits = wanted.client_max_window_bits =
+          static_cast<std::uint32_t>(std::stoul(argv[i]));
+    } else {
+      return false;
+    }
+  }
+  if (deflate) options.deflate = wanted;
+  return deflate || !(wanted.server_context_takeover || wanted.server_max_window_bits != 0);
+} catch (const std::logic_error&) {  // A number that is none.
+  return false;
+}
+
 int main(int argc, char** argv) {
   wsabi::ClientOptions options;
   std::string agent = "wsabi-cpp";
-  int i = 2;
-  for (; i + 1 < argc; i += 2) {
-    std::string flag = argv[i];
-    if (flag == "--agent") {
-      agent = argv[i + 1];
-    } else if (flag == "--max-message") {
-      options.limits.max_message_bytes = std::strtoull(argv[i + 1], nullptr, 10);
-    } else {
-      break;
-    }
-  }
-  if (argc < 2 || i != argc) {
-    std::cerr << "usage: echo-client URL [--agent NAME] [--max-message BYTES]\n";
+  if (!parse(argc, argv, agent, options)) {
+    std::cerr << "usage: echo-client URL [--agent NAME] [--max-message BYTES]\n"
+                 "                   [--deflate [--deflate-window-bits N] [--context-takeover]]\n"
+                 "  --deflate                offer or accept permessage-deflate\n"
+                 "  --deflate-window-bits N  window of both sides, 9 to 15; default 12\n"
+                 "  --context-takeover       messages of both sides refer to earlier ones\n";
     return 2;
   }
   try {

@@ -1,4 +1,5 @@
 // echo-server PORT [--host H] [--max-message BYTES]
+//             [--deflate [--deflate-window-bits N] [--context-takeover]]
 // Sends every message back. PORT 0 picks one. SIGINT and SIGTERM end it.
 #include <csignal>
 #include <iostream>
@@ -9,22 +10,34 @@
 
 // False if the arguments are not understood.
 static bool parse(int argc, char** argv, wsabi::ServerOptions& options) try {
-  if (argc < 2 || argc % 2 != 0) return false;
+  if (argc < 2) return false;
+  bool deflate = false;
+  wsabi::Deflate wanted;
   options.host = "127.0.0.1";
   unsigned long port = std::stoul(argv[1]);
   if (port > 65535) return false;
   options.port = static_cast<std::uint16_t>(port);
-  for (int i = 2; i < argc; i += 2) {
+  for (int i = 2; i < argc; i++) {
     std::string flag = argv[i];
-    if (flag == "--host") {
-      options.host = argv[i + 1];
+    if (flag == "--deflate") {
+      deflate = true;
+    } else if (flag == "--context-takeover") {
+      wanted.server_context_takeover = wanted.client_context_takeover = true;
+    } else if (++i == argc) {
+      return false;
+    } else if (flag == "--host") {
+      options.host = argv[i];
     } else if (flag == "--max-message") {
-      options.limits.max_message_bytes = std::stoull(argv[i + 1]);
+      options.limits.max_message_bytes = std::stoull(argv[i]);
+    } else if (flag == "--deflate-window-bits") {
+      wanted.server_max_window_bits = wanted.client_max_window_bits =
+          static_cast<std::uint32_t>(std::stoul(argv[i]));
     } else {
       return false;
     }
   }
-  return true;
+  if (deflate) options.deflate = wanted;
+  return deflate || !(wanted.server_context_takeover || wanted.server_max_window_bits != 0);
 } catch (const std::logic_error&) {  // A number that is none.
   return false;
 }
@@ -32,15 +45,16 @@ static bool parse(int argc, char** argv, wsabi::ServerOptions& options) try {
 int main(int argc, char** argv) {
   wsabi::ServerOptions options;
   if (!parse(argc, argv, options)) {
-    std::cerr << "usage: echo-server PORT [--host H] [--max-message BYTES]\n";
+    std::cerr << "usage: echo-server PORT [--host H] [--max-message BYTES]\n"
+                 "                   [--deflate [--deflate-window-bits N] [--context-takeover]]\n"
+                 "  --deflate                offer or accept permessage-deflate\n"
+                 "  --deflate-window-bits N  window of both sides, 9 to 15; default 12\n"
+                 "  --context-takeover       messages of both sides refer to earlier ones\n";
     return 2;
   }
   // A peer that does not take its replies is not read from until it has.
   options.handlers.on_message = [](wsabi::Conn conn, const wsabi::Message& message) {
-    wsabi::Status status = message.type == wsabi::MessageType::text
-                               ? conn.send_text(message.data)
-                               : conn.send_binary(message.data);
-    if (status == wsabi::Status::backpressure) conn.pause();
+    if (conn.send(message.type, message.data) == wsabi::Status::backpressure) conn.pause();
   };
   options.handlers.on_drain = [](wsabi::Conn conn) { conn.resume(); };
 

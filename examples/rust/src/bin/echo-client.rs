@@ -1,8 +1,16 @@
 //! echo-client URL [--agent NAME] [--max-message BYTES]
+//!             [--deflate [--deflate-window-bits N] [--context-takeover]]
 //! The client of the Autobahn test suite: asks URL/getCaseCount how many cases there are, runs them
 //! one after another by URL/runCase, echoing all, and asks for the report by URL/updateReports.
 
-use wsabi::{ClientOptions, Closed, Conn, Handler, Handshake, Loop, Message, Sent};
+use wsabi::{ClientOptions, Closed, Conn, DeflateOptions, Handler, Handshake, Loop, Message, Sent};
+
+const USAGE: &str = "\
+usage: echo-client URL [--agent NAME] [--max-message BYTES]
+                   [--deflate [--deflate-window-bits N] [--context-takeover]]
+  --deflate                offer or accept permessage-deflate
+  --deflate-window-bits N  window of both sides, 9 to 15; default 12
+  --context-takeover       messages of both sides refer to earlier ones";
 
 /// Echoes, or takes the number of cases.
 #[derive(Default)]
@@ -55,15 +63,30 @@ fn parse(args: &mut impl Iterator<Item = String>) -> Option<Arguments> {
         agent: "wsabi-rust".to_owned(),
         options: ClientOptions::default(),
     };
+    let (mut deflate, mut wanted) = (false, DeflateOptions::default());
     while let Some(flag) = args.next() {
         match flag.as_str() {
             "--agent" => parsed.agent = args.next()?,
             "--max-message" => {
                 parsed.options.config.max_message_bytes = args.next()?.parse().ok()?
             }
+            "--deflate" => deflate = true,
+            "--deflate-window-bits" => {
+                let bits = args.next()?.parse().ok()?;
+                wanted.server_max_window_bits = bits;
+                wanted.client_max_window_bits = bits;
+            }
+            "--context-takeover" => {
+                wanted.server_context_takeover = true;
+                wanted.client_context_takeover = true;
+            }
             _ => return None,
         }
     }
+    if !deflate && wanted != DeflateOptions::default() {
+        return None;
+    }
+    parsed.options.config.deflate = deflate.then_some(wanted);
     Some(parsed)
 }
 
@@ -90,7 +113,7 @@ fn main() {
         options,
     }) = parse(&mut std::env::args().skip(1))
     else {
-        eprintln!("usage: echo-client URL [--agent NAME] [--max-message BYTES]");
+        eprintln!("{USAGE}");
         std::process::exit(2);
     };
     let mut event_loop = match Loop::new() {
