@@ -1,4 +1,5 @@
 """echo-server PORT [--host H] [--max-message BYTES]
+            [--deflate [--deflate-window-bits N] [--context-takeover]]
 
 Sends every message back. PORT 0 picks one. SIGINT and SIGTERM end it.
 """
@@ -23,11 +24,25 @@ def on_drain(ws: wsabi.WebSocket) -> None:
     ws.resume()
 
 
+def deflate(args: argparse.Namespace) -> wsabi.Deflate | None:
+    if not args.deflate:
+        return None
+    return wsabi.Deflate(
+        server_max_window_bits=args.deflate_window_bits,
+        client_max_window_bits=args.deflate_window_bits,
+        server_context_takeover=args.context_takeover,
+        client_context_takeover=args.context_takeover,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="echo-server", description="Sends every message back.")
     parser.add_argument("port", type=int, help="0 picks one")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--max-message", type=int, default=16 << 20, metavar="BYTES")
+    parser.add_argument("--deflate", action="store_true", help="accept permessage-deflate")
+    parser.add_argument("--deflate-window-bits", type=int, default=12, metavar="N", help="9 to 15")
+    parser.add_argument("--context-takeover", action="store_true")
     args = parser.parse_args()
     try:
         server = wsabi.serve(
@@ -36,6 +51,7 @@ def main() -> None:
             on_message=on_message,
             on_drain=on_drain,
             max_message_bytes=args.max_message,
+            deflate=deflate(args),
         )
     except wsabi.WebSocketError as error:
         sys.exit(f"echo-server: {error}")

@@ -161,6 +161,16 @@ impl WebSocketBase {
         own.as_ref().is_some_and(|own| own.is(server)) && !inner.closed.get()
     }
 
+    /// Its loop and number, until it has ended.
+    pub(crate) fn place(&self, py: Python<'_>) -> Option<(Py<Loop>, ConnId)> {
+        let inner = self.inner(py);
+        let host = inner.host.borrow();
+        match (&*host, inner.id.get(), inner.closed.get()) {
+            (Some(host), Some(id), false) => Some((host.clone_ref(py), id)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn url(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let rest = self.inner(py).rest.borrow();
         rest.url.as_ref().map(|url| url.clone_ref(py))

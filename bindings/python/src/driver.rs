@@ -4,8 +4,8 @@
 
 use pyo3::prelude::*;
 use wsabi::{
-    Answer, Closed, Conn, ConnId, Context, Error, ErrorKind, Handler, Handshake, Message, PeerAddr,
-    Request, Response, ServerId, Stopped,
+    Answer, Chunk, Closed, Conn, ConnId, Context, Error, ErrorKind, Handler, Handshake, Message,
+    PeerAddr, Request, Response, ServerId, Stopped,
 };
 
 use crate::connection::WebSocketBase;
@@ -307,6 +307,27 @@ impl Handler for Driver<'_, '_> {
             Message::Binary(data) => {
                 self.call(conn, On::Message, || bytes(py, data).map(Bound::into_any))
             }
+        }
+    }
+
+    fn on_chunk(&mut self, conn: &mut Conn<'_>, chunk: Chunk<'_>) {
+        let py = self.py;
+        let Some(ws) = self.object_of(conn) else {
+            return;
+        };
+        let Some(callback) = ws.get().callback(py, On::Chunk) else {
+            return;
+        };
+        let called = {
+            let _entered = Entered::new(self.inner, conn.context());
+            let data = match chunk.data {
+                Message::Text(text) => string(py, text).map(Bound::into_any),
+                Message::Binary(data) => bytes(py, data).map(Bound::into_any),
+            };
+            data.and_then(|data| callback.bind(py).call1((&ws, data, chunk.last)))
+        };
+        if let Err(error) = called {
+            self.failed(conn, On::Chunk.name(), &ws, error);
         }
     }
 

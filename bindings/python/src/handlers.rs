@@ -18,10 +18,11 @@ pub(crate) enum On {
     Ping,
     Pong,
     Drain,
+    Chunk,
 }
 
 impl On {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Open,
         Self::Message,
         Self::Close,
@@ -29,6 +30,7 @@ impl On {
         Self::Ping,
         Self::Pong,
         Self::Drain,
+        Self::Chunk,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -40,6 +42,7 @@ impl On {
             Self::Ping => "on_ping",
             Self::Pong => "on_pong",
             Self::Drain => "on_drain",
+            Self::Chunk => "on_chunk",
         }
     }
 

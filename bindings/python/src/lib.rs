@@ -14,6 +14,7 @@ mod handlers;
 mod host;
 mod r#loop;
 mod options;
+mod prepared;
 mod request;
 mod server;
 mod signals;
@@ -39,6 +40,8 @@ mod _wsabi {
     use crate::connection::WebSocketBase;
     #[pymodule_export]
     use crate::host::Loop;
+    #[pymodule_export]
+    use crate::prepared::{Prepared, broadcast};
     #[pymodule_export]
     use crate::request::{answer, check_response};
     #[pymodule_export]

@@ -10,12 +10,13 @@ use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use wsabi::{
-    Accept, ClientOptions, Config, ListenOn, OriginPolicy, RequestOptions, Response, ServerOptions,
-    ServerPolicy, SubprotocolChoice,
+    Accept, ClientOptions, Config, DeflateOptions, ListenOn, OriginPolicy, RequestOptions,
+    Response, ServerOptions, ServerPolicy, SubprotocolChoice,
 };
 
 use crate::errors::{Name, invalid, seconds, wrong_type};
 
+static DEFLATE: Name = Name::new("wsabi._types", "Deflate");
 static HEADER_LIST: Name = Name::new("wsabi._types", "header_list");
 
 /// An integer that an application gives.
@@ -145,6 +146,10 @@ impl<'py> Options<'_, 'py> {
         self.number("low_water_bytes", &mut config.low_water_bytes)?;
         self.number("max_backlog_bytes", &mut config.max_backlog_bytes)?;
         self.flag("no_delay", &mut config.no_delay)?;
+        self.flag("stream_messages", &mut config.stream_messages)?;
+        if let Some(given) = self.given("deflate")? {
+            config.deflate = deflate(&given)?;
+        }
         // A high water beyond the defaults of the others is meant to move them along.
         if config.low_water_bytes == low {
             config.low_water_bytes = low.min(config.high_water_bytes);
@@ -199,8 +204,61 @@ impl<'py> Options<'_, 'py> {
         };
         self.number("backlog", &mut options.backlog)?;
         self.flag("reuse_port", &mut options.reuse_port)?;
+        if let Some(given) = self.given("max_buffered_bytes")? {
+            options.max_buffered_bytes = Some(number("max_buffered_bytes", &given)?);
+        }
         Ok(options)
     }
+}
+
+/// What a `wsabi.Deflate` says, or `True` or `False`.
+fn deflate(given: &Bound<'_, PyAny>) -> PyResult<Option<DeflateOptions>> {
+    let mut options = DeflateOptions::default();
+    if let Ok(flag) = given.cast::<PyBool>() {
+        return Ok(flag.is_true().then_some(options));
+    }
+    if !given.is_instance(DEFLATE.get(given.py())?)? {
+        return Err(wrong_type("deflate", "a bool or a wsabi.Deflate", given));
+    }
+    let bits = |name: &str, value: &mut u8| -> PyResult<()> {
+        let wide: u32 = number(name, &given.getattr(name)?)?;
+        // The core refuses what does not fit, by name.
+        *value = u8::try_from(wide).unwrap_or(u8::MAX);
+        Ok(())
+    };
+    bits(
+        "server_max_window_bits",
+        &mut options.server_max_window_bits,
+    )?;
+    bits(
+        "client_max_window_bits",
+        &mut options.client_max_window_bits,
+    )?;
+    bits("level", &mut options.level)?;
+    bits("mem_level", &mut options.mem_level)?;
+    for (name, value) in [
+        (
+            "server_context_takeover",
+            &mut options.server_context_takeover,
+        ),
+        (
+            "client_context_takeover",
+            &mut options.client_context_takeover,
+        ),
+    ] {
+        let flag = given.getattr(name)?;
+        *value = flag
+            .cast::<PyBool>()
+            .map_err(|_| wrong_type(name, "a bool", &flag))?
+            .is_true();
+    }
+    options.min_bytes = number("min_bytes", &given.getattr("min_bytes")?)?;
+    let ratio = given.getattr("max_ratio")?;
+    options.max_ratio = match ratio.is_none() {
+        true => None,
+        false => Some(number("max_ratio", &ratio)?),
+    };
+    Ok(Some(options))
 }
 
 /// A list of texts; one text is not one.
@@ -289,6 +347,9 @@ pub(crate) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     all.set_item("low_water_bytes", config.low_water_bytes)?;
     all.set_item("max_backlog_bytes", config.max_backlog_bytes)?;
     all.set_item("no_delay", config.no_delay)?;
+    all.set_item("stream_messages", config.stream_messages)?;
+    all.set_item("deflate", py.None())?;
+    all.set_item("max_buffered_bytes", server.max_buffered_bytes)?;
     all.set_item("backlog", server.backlog)?;
     all.set_item("reuse_port", server.reuse_port)?;
     all.set_item("max_events", event_loop.max_events)?;

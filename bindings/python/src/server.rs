@@ -10,11 +10,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use wsabi::{ErrorKind, ServerId, Stopped};
 
+use crate::connection::WebSocketBase;
 use crate::errors::{Name, OrRaise, raise, seconds, wrong_state};
 use crate::guard::Guarded;
 use crate::handlers::{Handlers, On, checked, method_of_class, method_of_server};
 use crate::host::{Loop, wrong_thread};
 use crate::options::Options;
+use crate::prepared::{message_of, optional_flag, reached_object};
 use crate::text::address;
 
 static STOPPED: Name = Name::new("wsabi._types", "Stopped");
@@ -195,6 +197,40 @@ impl ServerBase {
             .filter(|ws| ws.get().is_of(slf))
             .map(Py::into_any)
             .collect())
+    }
+
+    /// Sends a message to all its open connections. From any thread.
+    ///
+    /// :param data: str, a bytes-like object, or a :class:`Prepared`.
+    /// :param exclude: a connection that does not get it.
+    /// :returns: to how many it went, a :class:`Reached`; ``None`` from another thread, and of a
+    ///     server that has stopped.
+    #[pyo3(signature = (data, *, exclude = None, compress = None))]
+    fn broadcast<'py>(
+        &self,
+        data: &Bound<'py, PyAny>,
+        exclude: Option<&Bound<'py, WebSocketBase>>,
+        compress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = data.py();
+        let message = message_of(data, optional_flag("compress", compress)?)?;
+        let except = exclude.and_then(|ws| ws.get().inner(py).id.get());
+        let inner = self.inner(py);
+        let host = inner.host.borrow().as_ref().map(|host| host.clone_ref(py));
+        let (Some(host), Some(id), None) = (host, inner.id.get(), inner.stopped.get()) else {
+            return Ok(None);
+        };
+        let host = host.get();
+        if !host.inner(py).is_home() {
+            let posted = host.handle().broadcast_server(id, &message, except);
+            return posted.map(|()| None).or_raise(py);
+        }
+        let reached = host
+            .inner(py)
+            .command(|context| context.broadcast_server(id, &message, except))
+            .or_raise(py)?;
+        host.inner(py).schedule_flush(py)?;
+        reached_object(py, reached).map(Some)
     }
 
     /// Stops the server: it accepts no more, closes its connections with code 1001, and ends those

@@ -64,9 +64,18 @@ impl<'a> Payload<'a> {
 /// The contiguous memory of an object, borrowed from it until this is dropped.
 pub(crate) struct Buffer(Box<ffi::Py_buffer>);
 
+// SAFETY: a view is released by a thread that is attached to the interpreter, whichever it is.
+unsafe impl Send for Buffer {}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Buffer {
     /// What is not contiguous is a `BufferError`.
-    fn of(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn of(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: the object and the view are valid.
         let failed =
@@ -82,16 +91,20 @@ impl Buffer {
             return &[];
         }
         // SAFETY: the exporter keeps this many bytes in place while they are borrowed, and the lock
-        // is held for as long as the slice is used, so that no Python code writes to them.
+        // is held for as long as the slice is used, so that no Python code writes to them meanwhile.
         unsafe { core::slice::from_raw_parts(self.0.buf.cast(), self.0.len.unsigned_abs()) }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: the view was filled by `PyObject_GetBuffer` and is released once; it does not
-        // leave the call that made it, which holds the lock.
-        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+        // One that is lent to a connection may be let go of anywhere; when the interpreter is gone,
+        // so is the exporter.
+        let _ = Python::try_attach(|_| {
+            // SAFETY: the view was filled by `PyObject_GetBuffer` and is released once, by a thread
+            // that is attached.
+            unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+        });
     }
 }
 

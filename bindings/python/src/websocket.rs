@@ -7,18 +7,20 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use wsabi::{ConnId, Handshake, MessageType, State};
+use wsabi::{Bytes, Compress, ConnId, Handshake, MessageType, State};
 
 use crate::connection::WebSocketBase;
 use crate::errors::{Name, OrRaise, invalid, wrong_type};
 use crate::handlers::{On, checked, method_of_class};
 use crate::host::Loop;
+use crate::prepared::{LASTING, Prepared, compression, lasting, lent, optional_flag};
 use crate::server::ServerBase;
 use crate::text::{Payload, header_pairs};
 
 static STATE: Name = Name::new("wsabi._types", "State");
 static SERVER_RESPONSE: Name = Name::new("wsabi._types", "ServerResponse");
 static METHOD: Name = Name::new("types", "MethodType");
+static AGREED: Name = Name::new("wsabi._types", "Agreed");
 static HEADERS: Name = Name::new("wsabi._types", "Headers");
 
 #[pymethods]
@@ -86,6 +88,23 @@ impl WebSocketBase {
         Ok(self
             .ask(py, |conn| conn.subprotocol().map(str::to_owned))?
             .flatten())
+    }
+
+    /// What the opening handshake has agreed on about compression; ``None`` if there is none, and
+    /// while the connection is not open. On the loop's thread.
+    #[getter]
+    fn deflate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let agreed = self.ask(py, |conn| conn.deflate())?.flatten();
+        agreed
+            .map(|agreed| {
+                AGREED.get(py)?.call1((
+                    agreed.server_max_window_bits,
+                    agreed.client_max_window_bits,
+                    agreed.server_context_takeover,
+                    agreed.client_context_takeover,
+                ))
+            })
+            .transpose()
     }
 
     /// The peer's address: ``(host, port)``, the path of a unix socket (often empty), or ``None``
@@ -169,44 +188,78 @@ impl WebSocketBase {
         rest.error.as_ref().map(|error| error.clone_ref(py))
     }
 
-    /// Sends a message: str as text, a bytes-like object (contiguous) as binary. From any thread.
+    /// Sends a message: str as text, a bytes-like object (contiguous) as binary, or a
+    /// :class:`Prepared`. From any thread.
     ///
+    /// :param compress: where permessage-deflate is agreed on, ``True`` compresses, ``False`` does
+    ///     not, and ``None`` does from ``min_bytes`` on.
+    /// :param copy: ``False`` promises that the object's memory is not changed until it is written:
+    ///     then it is not copied. What cannot change, large str and bytes, is not copied anyway.
     /// :returns: True; False if the message was accepted and the backlog is above high water: then
     ///     ``on_drain`` follows. From another thread always True.
     /// :raises BufferFull: the backlog is at its limit; nothing was sent, and ``on_drain`` follows.
     /// :raises ConnectionClosed: the connection is closing or closed.
     /// :raises InvalidState: the connection is not open yet, or amid a fragmented message.
     #[inline]
-    fn send(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let payload = Payload::of(data)?;
-        self.send_payload(data.py(), payload.message_type(), &payload)
+    #[pyo3(signature = (data, *, compress = None, copy = true))]
+    fn send(
+        &self,
+        data: &Bound<'_, PyAny>,
+        compress: Option<&Bound<'_, PyAny>>,
+        copy: bool,
+    ) -> PyResult<bool> {
+        let how = How::given(compress, copy)?;
+        match Payload::of(data) {
+            Ok(payload) => self.send_payload(data, payload.message_type(), &payload, how),
+            Err(error) => match data.cast::<Prepared>() {
+                Ok(prepared) => self.send_prepared(prepared, how),
+                Err(_) => Err(error),
+            },
+        }
     }
 
     /// Sends a text message: str, or a bytes-like object that is UTF-8. See :meth:`send`.
     ///
     /// :raises InvalidArgument: the bytes are not UTF-8.
-    fn send_text(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.send_payload(data.py(), MessageType::Text, &Payload::of(data)?)
+    #[pyo3(signature = (data, *, compress = None, copy = true))]
+    fn send_text(
+        &self,
+        data: &Bound<'_, PyAny>,
+        compress: Option<&Bound<'_, PyAny>>,
+        copy: bool,
+    ) -> PyResult<bool> {
+        let how = How::given(compress, copy)?;
+        self.send_payload(data, MessageType::Text, &Payload::of(data)?, how)
     }
 
     /// Sends a binary message. See :meth:`send`.
-    fn send_binary(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (data, *, compress = None, copy = true))]
+    fn send_binary(
+        &self,
+        data: &Bound<'_, PyAny>,
+        compress: Option<&Bound<'_, PyAny>>,
+        copy: bool,
+    ) -> PyResult<bool> {
         if data.is_instance_of::<PyString>() {
             return Err(wrong_type("data", "a bytes-like object", data));
         }
-        self.send_payload(data.py(), MessageType::Binary, &Payload::of(data)?)
+        let how = How::given(compress, copy)?;
+        self.send_payload(data, MessageType::Binary, &Payload::of(data)?, how)
     }
 
     /// Sends a fragment of a message; ``fin`` marks the last. From any thread; see :meth:`send`.
     ///
     /// :param text: whether the message is text; default: whether ``data`` is a str. All fragments
     ///     of a message have its type. Text given as bytes may be cut within a character.
-    #[pyo3(signature = (data, fin, *, text = None))]
+    /// :param compress: counts with a message's first fragment; ``None`` compresses, because how
+    ///     long the message becomes is not known.
+    #[pyo3(signature = (data, fin, *, text = None, compress = None))]
     fn send_fragment(
         &self,
         data: &Bound<'_, PyAny>,
         fin: bool,
         text: Option<bool>,
+        compress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let payload = Payload::of(data)?;
         let message_type = match text {
@@ -214,11 +267,12 @@ impl WebSocketBase {
             Some(false) => MessageType::Binary,
             None => payload.message_type(),
         };
+        let compress = compression(optional_flag("compress", compress)?);
         let bytes = payload.bytes();
         self.send_or_post(
             data.py(),
-            |conn| conn.send_fragment(message_type, bytes, fin),
-            |handle, id| handle.send_fragment(id, message_type, bytes, fin),
+            |conn| conn.send_fragment_with(message_type, bytes, fin, compress),
+            |handle, id| handle.send_fragment_with(id, message_type, bytes, fin, compress),
         )
     }
 
@@ -338,23 +392,93 @@ impl WebSocketBase {
     }
 }
 
+/// How a message is sent.
+#[derive(Clone, Copy)]
+struct How {
+    compress: Compress,
+    /// Whether anything but the default was asked for.
+    special: bool,
+    copy: bool,
+}
+
+impl How {
+    #[inline]
+    fn given(compress: Option<&Bound<'_, PyAny>>, copy: bool) -> PyResult<Self> {
+        let compress = match compress {
+            None => Compress::Auto,
+            Some(_) => compression(optional_flag("compress", compress)?),
+        };
+        Ok(Self {
+            compress,
+            special: compress != Compress::Auto || !copy,
+            copy,
+        })
+    }
+}
+
 impl WebSocketBase {
     #[inline]
     fn send_payload(
         &self,
-        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
         message_type: MessageType,
         payload: &Payload<'_>,
+        how: How,
     ) -> PyResult<bool> {
         let bytes = payload.bytes();
+        if how.special || bytes.len() >= LASTING {
+            return self.send_specially(data, message_type, payload, how);
+        }
         self.send_or_post(
-            py,
+            data.py(),
             |conn| match (message_type, payload) {
                 // A `str` gave valid UTF-8.
                 (MessageType::Text, Payload::Text(text)) => conn.send_text(text),
                 _ => conn.send(message_type, bytes),
             },
             |handle, id| handle.send(id, message_type, bytes),
+        )
+    }
+
+    /// Sends without a copy, or with an opinion about compression.
+    #[inline(never)]
+    fn send_specially(
+        &self,
+        data: &Bound<'_, PyAny>,
+        message_type: MessageType,
+        payload: &Payload<'_>,
+        how: How,
+    ) -> PyResult<bool> {
+        let kept = match (payload, how.copy) {
+            (Payload::Bytes(_) | Payload::Buffer(_), false) => Some(lent(data)?),
+            _ => lasting(data, payload),
+        };
+        let (compress, bytes) = (how.compress, payload.bytes());
+        let for_later = || {
+            let copy = || Bytes::copy_from_slice(bytes);
+            kept.clone().unwrap_or_else(copy)
+        };
+        self.send_or_post(
+            data.py(),
+            |conn| match &kept {
+                Some(kept) => conn.send_owned(message_type, kept, compress),
+                None => conn.send_with(message_type, bytes, compress),
+            },
+            |handle, id| handle.send_owned(id, message_type, for_later(), compress),
+        )
+    }
+
+    fn send_prepared(&self, prepared: &Bound<'_, Prepared>, how: How) -> PyResult<bool> {
+        if how.special {
+            return Err(PyTypeError::new_err(
+                "compress or copy is given with a Prepared, which has its own",
+            ));
+        }
+        let message = &prepared.get().0;
+        self.send_or_post(
+            prepared.py(),
+            |conn| conn.send_prepared(message),
+            |handle, id| handle.send_prepared(id, message),
         )
     }
 }

@@ -101,7 +101,7 @@ def test_every_limit_of_the_core_can_be_given():
 
 
 def test_the_limits_are_those_of_the_header():
-    assert set(limits_of_the_header()) | {"no_delay"} == set(CORE_DEFAULTS)
+    assert set(limits_of_the_header()) | {"no_delay", "stream_messages", "deflate"} == set(CORE_DEFAULTS)
 
 
 def test_the_limits_of_the_header_say_the_same_defaults():
@@ -131,6 +131,21 @@ def test_the_options_of_the_loop_are_the_core_s():
     for name in ("max_events", "max_inbox_bytes"):
         text = re.search(rf"{name}: (.+),", body)[1]
         assert parameters[name].default == value_of(text), name
+
+
+def test_the_options_of_compression_are_the_core_s():
+    body = CONFIG_RS.split("impl Default for DeflateOptions")[1].split("\n}")[0]
+    core = {name: value_of(text) for name, text in re.findall(r"(\w+): (\w+),$", body, re.M)}
+    assert len(core) == 8
+    assert {name: getattr(wsabi.Deflate(), name) for name in core} == core
+    assert set(inspect.signature(wsabi.Deflate).parameters) == set(core)
+
+
+def test_what_is_agreed_and_reached_has_the_core_s_fields():
+    for kind, file, name in ((wsabi.Agreed, "protocol/extension.rs", "Agreed"),
+                             (wsabi.Reached, "net/broadcast.rs", "Reached")):
+        body = (CHECKOUT / "core/src" / file).read_text().split(f"pub struct {name} {{")[1]
+        assert list(kind._fields) == re.findall(r"pub (\w+): \w+", body.split("\n}")[0])
 
 
 def test_stats_has_the_core_s_fields():

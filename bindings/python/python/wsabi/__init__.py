@@ -44,8 +44,11 @@ from ._loops import default_loop, run_forever, stop
 from ._types import (
     LATER,
     Accept,
+    Agreed,
+    Deflate,
     Headers,
     Later,
+    Reached,
     Request,
     Response,
     ServerResponse,
@@ -53,16 +56,18 @@ from ._types import (
     Stats,
     Stopped,
 )
-from ._wsabi import KEEPALIVE_PAYLOAD, Loop, __version__
+from ._wsabi import KEEPALIVE_PAYLOAD, Loop, Prepared, __version__, broadcast
 
 __all__ = [
     "KEEPALIVE_PAYLOAD",
     "LATER",
     "Accept",
     "Address",
+    "Agreed",
     "BufferFull",
     "ConnectionClosed",
     "ConnectionTimeout",
+    "Deflate",
     "Forked",
     "HandshakeError",
     "HandshakeRefused",
@@ -71,7 +76,9 @@ __all__ = [
     "InvalidState",
     "Later",
     "Loop",
+    "Prepared",
     "ProtocolError",
+    "Reached",
     "Request",
     "Response",
     "Server",
@@ -85,6 +92,7 @@ __all__ = [
     "WebSocketError",
     "WrongThread",
     "__version__",
+    "broadcast",
     "connect",
     "default_loop",
     "run_forever",

@@ -11,8 +11,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
 from . import _loops, _wsabi
-from ._errors import WrongThread
-from ._types import Accept, HeadersLike, Later, Request, Response, Stopped
+from ._errors import InvalidArgument, WrongThread
+from ._types import Accept, Deflate, HeadersLike, Later, Request, Response, Stopped
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,6 +58,11 @@ class WebSocket(WebSocketBase):
 
     def on_message(self, data: Data) -> None:
         """A message has arrived: text as str, binary as bytes."""
+
+    def on_chunk(self, data: Data, last: bool) -> None:
+        """A part of a message has come, with ``stream_messages``: text as str, cut between
+        characters, binary as bytes. ``last`` ends the message, and may come with nothing.
+        :meth:`on_message` is not called then."""
 
     def on_close(self, code: int, reason: str) -> None:
         """The connection has ended: the last call with it. Comes once for everything that was
@@ -126,6 +131,9 @@ class Server(ServerBase):
     def on_message(self, ws: Any, data: Data) -> None:
         """See :meth:`WebSocket.on_message`."""
 
+    def on_chunk(self, ws: Any, data: Data, last: bool) -> None:
+        """See :meth:`WebSocket.on_chunk`."""
+
     def on_close(self, ws: Any, code: int, reason: str) -> None:
         """See :meth:`WebSocket.on_close`."""
 
@@ -169,6 +177,7 @@ def connect(
     factory: Callable[[], W] = WebSocket,  # type: ignore[assignment]
     on_open: Callable[[W], object] | None = None,
     on_message: Callable[[W, Any], object] | None = None,
+    on_chunk: Callable[[W, Any, bool], object] | None = None,
     on_close: Callable[[W, int, str], object] | None = None,
     on_error: Callable[[W, Exception], object] | None = None,
     on_ping: Callable[[W, bytes], object] | None = None,
@@ -191,6 +200,8 @@ def connect(
     low_water_bytes: int = 262144,
     max_backlog_bytes: int = 16777216,
     no_delay: bool = True,
+    stream_messages: bool = False,
+    deflate: bool | Deflate | None = None,
 ) -> W:
     """Starts to connect to a server, and returns at once: the connection is not open yet.
 
@@ -202,7 +213,7 @@ def connect(
         running asyncio loop, else the thread's own (see :func:`run_forever`).
     :param factory: makes the object of the connection; a subclass of :class:`WebSocket`, for
         example.
-    :param on_open, on_message, on_close, on_error, on_ping, on_pong, on_drain: called as
+    :param on_open, on_message, on_chunk, on_close, on_error, on_ping, on_pong, on_drain: called as
         :class:`WebSocket` describes, with the connection first.
     :param subprotocols: offered to the server, in order of preference.
     :param origin: the value of the Origin header, which only browsers have to send.
@@ -222,6 +233,10 @@ def connect(
     :param max_backlog_bytes: backlog that a send may not exceed once it is at high water; raised
         along with ``high_water_bytes`` if it is not given.
     :param no_delay: whether ``TCP_NODELAY`` is set.
+    :param stream_messages: whether messages are given to ``on_chunk`` as they come, instead of whole
+        to ``on_message``. ``max_message_bytes`` still counts the whole.
+    :param deflate: whether to compress (permessage-deflate), and how: ``True`` for the defaults of
+        :class:`Deflate`, or one of those. ``ws.deflate`` tells what was agreed on.
     :raises InvalidArgument: a URL or an option that makes no sense; also a ``ValueError``.
     :raises TypeError: an option of the wrong type.
     :raises Unsupported: ``wss://``, which this version does not have.
@@ -229,6 +244,7 @@ def connect(
     options = dict(locals())
     for name in ("url", "loop", "factory"):
         del options[name]
+    _check_chunks(options)
     ws = _make(factory)
     _wsabi.connect(_loops.choose(loop), ws, url, options)
     return ws
@@ -245,6 +261,7 @@ def serve(
     on_http: Callable[[Request], HttpAnswer] | None = None,
     on_open: Callable[[W], object] | None = None,
     on_message: Callable[[W, Any], object] | None = None,
+    on_chunk: Callable[[W, Any, bool], object] | None = None,
     on_close: Callable[[W, int, str], object] | None = None,
     on_error: Callable[[Any, Exception], object] | None = None,
     on_ping: Callable[[W, bytes], object] | None = None,
@@ -256,6 +273,7 @@ def serve(
     origins: Literal["same-host", "any"] | Iterable[str] = "same-host",
     backlog: int = 4096,
     reuse_port: bool = False,
+    max_buffered_bytes: int | None = None,
     max_message_bytes: int = 16777216,
     max_fragments: int = 65536,
     max_handshake_bytes: int = 16384,
@@ -271,6 +289,8 @@ def serve(
     low_water_bytes: int = 262144,
     max_backlog_bytes: int = 16777216,
     no_delay: bool = True,
+    stream_messages: bool = False,
+    deflate: bool | Deflate | None = None,
 ) -> S:
     """Starts a server. It listens when this returns; connections are accepted as the loop runs.
 
@@ -285,7 +305,7 @@ def serve(
     :param on_upgrade: ``on_upgrade(request)``, see :meth:`Server.on_upgrade`. Without it every
         request that is valid and passes ``origins`` is accepted.
     :param on_http: ``on_http(request)``, see :meth:`Server.on_http`.
-    :param on_open, on_message, on_close, on_error, on_ping, on_pong, on_drain: called as
+    :param on_open, on_message, on_chunk, on_close, on_error, on_ping, on_pong, on_drain: called as
         :class:`WebSocket` describes, with the connection first. ``on_error`` is also told of
         opening handshakes that failed, with ``None`` for the connection.
     :param on_stopped: ``on_stopped(stopped)``, see :meth:`Server.on_stopped`.
@@ -296,6 +316,10 @@ def serve(
         an Origin do not come from browsers and are always accepted.
     :param backlog: length of the kernel's queue of connections to accept.
     :param reuse_port: whether other sockets may listen on the same port (``SO_REUSEPORT``).
+    :param max_buffered_bytes: most bytes that its connections may hold together, in unfinished
+        messages and backlogs. Above it large unfinished messages are not read; after 5 s without
+        relief the connection that holds most is closed with 1013, and then the next. ``None`` is
+        no limit.
     :param max_pending_handshakes: the oldest pending opening handshake is dropped for one more.
     :param hold_timeout: further seconds for a request that is answered later.
 
@@ -308,6 +332,7 @@ def serve(
     options = dict(locals())
     for name in ("loop", "server"):
         del options[name]
+    _check_chunks(options)
     if server is None:
         server = Server()  # type: ignore[assignment]
     elif not isinstance(server, Server):
@@ -318,6 +343,13 @@ def serve(
     assert server is not None
     _wsabi.serve(_loops.choose(loop), server, options)
     return server
+
+
+def _check_chunks(options: dict[str, Any]) -> None:
+    if options["on_chunk"] is not None and options["stream_messages"] is False:
+        raise InvalidArgument(
+            "on_chunk is given without stream_messages=True, and would never be called"
+        )
 
 
 def _check_factory(factory: Any) -> None:

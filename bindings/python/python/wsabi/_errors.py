@@ -120,6 +120,8 @@ _CLASSES: dict[str, type[WebSocketError]] = {
     "INVALID_TEXT": ProtocolError,
     "MESSAGE_TOO_BIG": ProtocolError,
     "TOO_MANY_FRAGMENTS": ProtocolError,
+    "INVALID_DEFLATE": ProtocolError,
+    "OVER_BUDGET": ConnectionClosed,
     "HANDSHAKE": HandshakeError,
     "HANDSHAKE_TOO_LARGE": HandshakeError,
     "ORIGIN": HandshakeError,

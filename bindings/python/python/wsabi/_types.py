@@ -6,6 +6,7 @@ Does not know: connections and loops, but for the request that is answered later
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Union
 
@@ -15,10 +16,13 @@ from ._errors import Address
 __all__ = [
     "LATER",
     "Accept",
+    "Agreed",
+    "Deflate",
     "HeaderList",
     "Headers",
     "HeadersLike",
     "Later",
+    "Reached",
     "Request",
     "Response",
     "ServerResponse",
@@ -39,6 +43,60 @@ class State(enum.IntEnum):
     OPEN = 1
     CLOSING = 2
     CLOSED = 3
+
+
+@dataclass(frozen=True)
+class Deflate:
+    """How messages are compressed, if both sides agree on permessage-deflate (RFC 7692).
+
+    A server takes a client's offer as far as these allow; a client offers these. Without context
+    takeover a loop has one compressor and one decompressor for all its connections. With it, a
+    connection keeps the window of the side it receives from (2 to the power of its window bits,
+    4 KiB at 12), and, for the side it sends from, a compressor of its own: some 265 KiB at 12 bits
+    and ``mem_level`` 8. That one is freed when nothing was compressed for 30 s.
+    """
+
+    #: Window of what the server sends, as the logarithm of its size: 9 to 15.
+    server_max_window_bits: int = 12
+    #: Window of what the client sends: 9 to 15.
+    client_max_window_bits: int = 12
+    #: Whether the server's messages may refer back to earlier ones.
+    server_context_takeover: bool = False
+    #: Whether the client's messages may refer back to earlier ones.
+    client_context_takeover: bool = False
+    #: 1, fast, to 9, small.
+    level: int = 6
+    #: Memory of a compressor: 1 to 9.
+    mem_level: int = 8
+    #: Messages shorter than this are sent as they are.
+    min_bytes: int = 1024
+    #: How many times larger than what came a message may become; one above it fails the connection
+    #: with 1009. ``None`` is no limit besides ``max_message_bytes``.
+    max_ratio: int | None = None
+
+
+class Agreed(NamedTuple):
+    """What the opening handshake has agreed on about compression."""
+
+    #: Window of what the server sends, as the logarithm of its size: 8 to 15.
+    server_max_window_bits: int
+    #: Window of what the client sends.
+    client_max_window_bits: int
+    #: Whether the server's messages may refer back to earlier ones.
+    server_context_takeover: bool
+    #: Whether the client's messages may refer back to earlier ones.
+    client_context_takeover: bool
+
+
+class Reached(NamedTuple):
+    """To how many connections a broadcast went."""
+
+    #: Connections that accepted it.
+    sent: int
+    #: Of those, connections whose backlog is above high water.
+    backpressure: int
+    #: Connections that refused it as full, or amid a fragmented message.
+    refused: int
 
 
 class Later(enum.Enum):
