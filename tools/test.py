@@ -124,6 +124,7 @@ def everyday():
         Suite("rust", [["cargo", "test", "--no-fail-fast"]]),
         Suite("mio", [["cargo", "test", "-p", "wsabi", "--no-fail-fast",
                        "--target-dir", str(TARGET / "mio")]], env={"RUSTFLAGS": "--cfg wsabi_mio"}),
+        Suite("threads", [[PYTHON, "core/tests/threads/run.py"]], needs=("nm and readelf",)),
         Suite("c", [[PYTHON, "ffi/tests/run.py"]],
               uses=("nm and readelf", "pkg-config", "cmake", "valgrind", "libuv", "glib")),
         Suite("examples", [[PYTHON, "tools/check_examples.py"]], uses=("flock",)),
