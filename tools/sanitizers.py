@@ -68,17 +68,28 @@ def probe(kind):
         raise Unavailable(f"rustc cannot build with the {kind} sanitizer here: {last}")
 
 
+def rust_library(pattern):
+    """One of those that came with the compiler."""
+    folder = Path(output("rustc", "--print", "sysroot").strip()) / "lib" / "rustlib" / host() / "lib"
+    found = list(folder.glob(pattern))
+    if len(found) != 1:
+        raise Unavailable(f"rustc has {len(found)} libraries {pattern} in {folder}; expected one")
+    return found[0]
+
+
+def tsan_runtime():
+    """Arguments for the linker of a program that is not Rust's."""
+    return ["-Wl,--whole-archive", str(rust_library("librustc*_rt.tsan.a")), "-Wl,--no-whole-archive"]
+
+
 def tsan_link():
     """Arguments for the linker: what tsan_std.c says, and where it is asked."""
-    libraries = Path(output("rustc", "--print", "sysroot").strip()) / "lib" / "rustlib" / host() / "lib"
-    found = list(libraries.glob("libstd-*.rlib"))
-    if len(found) != 1:
-        raise Unavailable(f"{libraries} has no Rust standard library")
+    standard = rust_library("libstd-*.rlib")
     # Not nm, which stumbles over the compiler's own data in it.
-    symbols = subprocess.run(["readelf", "-sW", found[0]], capture_output=True, text=True).stdout
+    symbols = subprocess.run(["readelf", "-sW", standard], capture_output=True, text=True).stdout
     contended = set(re.findall(r" FUNC .* (\S+5mutex5futex\S+14lock_contended\S*)$", symbols, re.M))
     if len(contended) != 1:
-        raise Unavailable(f"{found[0].name} has {len(contended)} functions named lock_contended; "
+        raise Unavailable(f"{standard.name} has {len(contended)} functions named lock_contended; "
                           "expected one, of a mutex made of a futex")
     symbol = contended.pop()
     built = folder("thread") / "tsan_std.o"
