@@ -135,16 +135,3 @@ def build_release():
     if code != 0:
         raise SystemExit(f"{output}\ncargo build --release -p wsabi-ffi failed")
     return TARGET / "release" / "libwsabi_ffi.a", TARGET / "release" / "libwsabi_ffi.so"
-
-
-def build_asan():
-    """Builds the static library with AddressSanitizer. Answers (library or None, output)."""
-    host = re.search(r"^host: (\S+)$", run(["rustc", "-vV"])[1], re.M)[1]
-    folder = TARGET / "asan"
-    env = {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "-Zsanitizer=address"}
-    code, output = run(
-        ["cargo", "build", "-p", "wsabi-ffi", "--target", host, "--target-dir", folder],
-        timeout=None,
-        env=env,
-    )
-    return (folder / host / "debug" / "libwsabi_ffi.a" if code == 0 else None), output

@@ -3,6 +3,8 @@
 
     ffi/tests/run.py                 everything
     ffi/tests/run.py --only echo …   only suites and programs of these names
+    ffi/tests/run.py --watched       only those programs with somebody watching: asan tsan valgrind
+    ffi/tests/run.py --unwatched     everything else
     ffi/tests/run.py --bless         write include/wsabi.symbols from the library
 
 Standard library only. Builds below target/ctest. The last line is "N passed, N failed, N skipped";
@@ -12,40 +14,39 @@ a SKIP names the missing tool and the package that has it.
 import argparse
 import sys
 
+import checkers
 import header
 import installed
-from harness import BUILD, CC, NATIVE_LIBS, ROOT, Results, build_asan, build_release
-from harness import compile_c, compile_cxx, missing, pkg_config, run
+from harness import BUILD, NATIVE_LIBS, ROOT, Results, build_release
+from harness import compile_c, compile_cxx, missing, pkg_config
 
 C_TESTS = ROOT / "ffi" / "tests" / "c"
 WRAPPER = ROOT / "ffi" / "tests" / "cpp" / "wrapper.cpp"
 PROGRAMS = ["basics", "echo", "deflate", "chunks", "owned", "prepared", "reentrancy", "stale", "sigpipe"]
 PROGRAMS += ["threads", "fork"]
 HOSTS = {"poll": None, "uv": ("libuv", "libuv1-dev"), "glib": ("glib-2.0", "libglib2.0-dev")}
-SUITES = ["header", *PROGRAMS, "wrapper", "embed", "asan", "valgrind", "install"]
-ASAN = ["-fsanitize=address", "-fno-omit-frame-pointer"]
+WATCHED = ["asan", "tsan", "valgrind"]
+SUITES = ["header", *PROGRAMS, "wrapper", "embed", *WATCHED, "install"]
 
 
-def c_program(results, name, library, flags=(), kind="", command=(), env=None):
+def c_program(results, name, library, flags=()):
     """Builds a test program from ffi/tests/c, and runs it."""
-    binary = BUILD / (kind or "plain") / name
-    label = f"{name}, {kind}" if kind else name
+    binary = BUILD / "plain" / name
     code, output = compile_c(C_TESTS / f"{name}.c", binary, library, flags)
     if code != 0:
-        results.fail(f"{label}: build", output)
+        results.fail(f"{name}: build", output)
         return
-    results.program(label, [*command, binary], env=env, cwd=binary.parent)
+    results.program(name, [binary], cwd=binary.parent)
 
 
-def wrapper(results, library, flags=(), kind="", env=None):
+def wrapper(results, library):
     """The test program of wsabi.hpp."""
-    binary = BUILD / (kind or "plain") / "wrapper"
-    label = f"wrapper, {kind}" if kind else "wrapper"
-    code, output = compile_cxx(WRAPPER, binary, library, flags)
+    binary = BUILD / "plain" / "wrapper"
+    code, output = compile_cxx(WRAPPER, binary, library)
     if code != 0:
-        results.fail(f"{label}: build", output)
+        results.fail("wrapper: build", output)
         return
-    results.program(label, [binary], env=env, cwd=binary.parent)
+    results.program("wrapper", [binary], cwd=binary.parent)
 
 
 def embedding(results, library):
@@ -64,36 +65,11 @@ def embedding(results, library):
         c_program(results, f"embed_{host}", library, flags)
 
 
-def address_sanitizer(results, selected):
-    """The same programs, with the library and themselves under AddressSanitizer."""
-    probe = BUILD / "asan" / "probe.c"
-    probe.parent.mkdir(parents=True, exist_ok=True)
-    probe.write_text("int main(void) { return 0; }\n")
-    code, output = run([*CC, *ASAN, probe, "-o", probe.with_suffix("")])
-    if code != 0:
-        results.skip("AddressSanitizer", "the compiler's libasan", "gcc libasan8")
-        return
-    library, output = build_asan()
-    if library is None:
-        results.fail("AddressSanitizer: build the library", output)
-        return
-    env = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0"}
-    for name in selected:
-        c_program(results, name, library, ASAN, "asan", env=env)
-    wrapper(results, library, ASAN, "asan", env=env)
-
-
-def valgrind(results, library):
-    if missing("valgrind"):
-        results.skip("echo, valgrind", "valgrind", "valgrind")
-        return
-    command = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full"]
-    command += ["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]
-    c_program(results, "echo", library, kind="valgrind", command=command)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--watched", dest="only", action="store_const", const=WATCHED)
+    parser.add_argument("--unwatched", dest="only", action="store_const",
+                        const=[name for name in SUITES if name not in WATCHED])
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=SUITES, help=f"of: {', '.join(SUITES)}")
     parser.add_argument("--bless", action="store_true", help="write include/wsabi.symbols and end")
     options = parser.parse_args()
@@ -114,10 +90,13 @@ def main():
         wrapper(results, static)
     if "embed" in wanted:
         embedding(results, static)
+    programs = [*PROGRAMS, "embed_poll"]
     if "asan" in wanted:
-        address_sanitizer(results, PROGRAMS)
+        checkers.suite(results, checkers.Addresses, programs)
+    if "tsan" in wanted:
+        checkers.suite(results, checkers.Threads, programs)
     if "valgrind" in wanted:
-        valgrind(results, static)
+        checkers.suite(results, lambda: checkers.Valgrind(static), programs)
     if "install" in wanted:
         installed.suite(results)
     print(f"{results.passed} passed, {results.failed} failed, {results.skipped} skipped")

@@ -1,0 +1,79 @@
+//! What the calling threads know: numbers that were good a moment ago, and tokens that count what
+//! becomes of a posted call.
+//!
+//! Does not know: who puts the numbers there.
+
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use wsabi::{ConnId, ServerId};
+
+/// How many numbers are kept; the oldest are stale by then.
+const REMEMBERED: usize = 24;
+
+/// A list without the oldest.
+pub struct Recent<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Copy> Recent<T> {
+    pub fn put(&self, item: T) {
+        let mut list = self.0.lock().unwrap();
+        if list.len() == REMEMBERED {
+            list.remove(0);
+        }
+        list.push(item);
+    }
+
+    /// One of them; the number says which.
+    pub fn pick(&self, number: u64) -> Option<T> {
+        let list = self.0.lock().unwrap();
+        let index = number.checked_rem(list.len() as u64)?;
+        Some(list[index as usize])
+    }
+
+    /// One of them, which leaves the list.
+    pub fn take(&self) -> Option<T> {
+        self.0.lock().unwrap().pop()
+    }
+}
+
+/// What the loop's thread tells the callers.
+#[derive(Default)]
+pub struct Board {
+    pub connections: Recent<ConnId>,
+    /// Requests that wait for an answer.
+    pub held: Recent<ConnId>,
+    /// Servers that may be stopped.
+    pub servers: Recent<ServerId>,
+    /// Of the server that stays.
+    pub port: AtomicU16,
+    /// Of those that may be stopped, or are.
+    pub ports: Recent<u16>,
+    /// Whether the callers may end.
+    pub enough: AtomicBool,
+    /// Callers that are done.
+    pub done: AtomicU64,
+    /// Whether clients that end are replaced.
+    pub refill: AtomicBool,
+}
+
+/// Counts the calls that were posted: how many were made, and how many are gone, made or not.
+#[derive(Default)]
+pub struct Tally {
+    pub made: AtomicU64,
+    pub gone: AtomicU64,
+}
+
+/// Belongs to one posted call.
+pub struct Token(pub Arc<Tally>);
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.gone.fetch_add(1, Ordering::SeqCst);
+    }
+}
