@@ -603,7 +603,7 @@ typedef struct wsabi_close {
    */
   uint16_t http_status;
   /**
-   * 1 if the closing handshake completed, else 0.
+   * 1 if the closing handshake completed and no message was dropped, else 0.
    */
   uint32_t clean;
   /**
@@ -622,6 +622,11 @@ typedef struct wsabi_close {
    * What ended the connection in words, for logs; empty if the closing handshake completed.
    */
   struct wsabi_str detail;
+  /**
+   * Messages that sending has accepted and that were not wholly handed to the system: the last
+   * ones. All before them were, which does not mean that the peer has read them.
+   */
+  uint64_t messages_dropped;
 } wsabi_close;
 
 /**

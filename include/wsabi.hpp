@@ -139,11 +139,12 @@ struct Chunk {
 struct Close {
   std::uint16_t code;         ///< The peer's code; 1005: none in its Close; 1006: no Close came.
   std::uint16_t http_status;  ///< Of a refused handshake (clients), else 0.
-  bool clean;                 ///< The closing handshake completed.
+  bool clean;                 ///< The closing handshake completed, no message was dropped.
   Status status;              ///< Status::ok when clean, else why it ended.
   int os_error;
   std::string_view reason;  ///< The peer's.
   std::string_view detail;  ///< English, for logs.
+  std::uint64_t messages_dropped;  ///< Accepted by sends, not wholly handed to the system.
 };
 
 /// What a server's on_error tells; the texts live until it returns.
@@ -712,7 +713,7 @@ inline std::string_view view(const void* data, std::size_t len) noexcept {
 
 inline Close close_info(const wsabi_close& c) noexcept {
   return Close{c.code,     c.http_status,  c.clean != 0,  static_cast<Status>(c.status),
-               c.os_error, view(c.reason), view(c.detail)};
+               c.os_error, view(c.reason), view(c.detail), c.messages_dropped};
 }
 
 // The trampolines are noexcept: an exception ends in std::terminate instead of crossing C frames.

@@ -143,6 +143,7 @@ def everyday():
         Suite("chat", [[PYTHON, "tools/check_chat.py"]]),
         Suite("browser", [[PYTHON, "tools/check_browser.py"]], uses=("chromium",)),
         Suite("matrix", [[PYTHON, "conformance/matrix/run.py"]]),
+        Suite("relay", [[PYTHON, "conformance/relay/run.py"]]),
         Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
     ]
 
@@ -156,6 +157,7 @@ def proof():
         [PYTHON, "bindings/python/build.py", "--sdist"],
         ["sh", "-c", f"exec {PYTHON} -m pip wheel --no-deps -w {TARGET}/sdist {TARGET}/wheels/*.tar.gz"],
     ]))
+    suites.append(Suite("relay", [[PYTHON, "conformance/relay/run.py", "--kills", "20000"]]))
     suites.append(Suite(
         "properties", [["cargo", "test", "-p", "wsabi", "--no-fail-fast",
                         "--target-dir", str(TARGET / "proof")]],

@@ -43,7 +43,7 @@ def step(what, argv, **options):
         raise Broken(f"{what} failed, see above")
 
 
-def native(language, source, compiler, flags):
+def native(language, source, compiler, flags, name="driver"):
     """Compiles a driver against the checkout's libwsabi."""
     if shutil.which(compiler[0]) is None:
         raise Unavailable(f"{compiler[0]} is missing: install gcc and g++")
@@ -51,10 +51,10 @@ def native(language, source, compiler, flags):
     if not checkout.build_example(language, "echo-server"):
         raise Broken("libwsabi does not build, see above")
     library = TARGET / "release" / "libwsabi_ffi.a"
-    product, stamp = WORK / f"driver-{language}", WORK / f"driver-{language}.made-from"
+    product, stamp = WORK / f"{name}-{language}", WORK / f"{name}-{language}.made-from"
     command = [*compiler, *flags, "-O2", "-g", "-Wall", "-Wextra", "-I", ROOT / "include",
                HERE / source, library, *shlex.split(os.environ.get("LDFLAGS", "")), *LIBRARIES]
-    sources = [HERE / source, HERE / "payload.h", ROOT / "include" / "wsabi.h",
+    sources = [HERE / source, HERE / "payload.h", HERE / "crc32.h", ROOT / "include" / "wsabi.h",
                ROOT / "include" / "wsabi.hpp"]
     key = checkout.made_from(*map(str, command), *(path.read_text("utf-8") for path in sources),
                              repr(library.stat().st_mtime_ns))

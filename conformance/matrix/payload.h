@@ -1,11 +1,11 @@
-/* Payloads, for the drivers in C and C++: they come from files and are told by their CRC-32, that
- * of zlib and PNG. */
+/* Payloads, for the drivers in C and C++: they come from files, and are told by their CRC-32. */
 #ifndef MATRIX_PAYLOAD_H
 #define MATRIX_PAYLOAD_H
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "crc32.h"
 
 typedef struct {
   char *data;
@@ -27,22 +27,6 @@ static int read_payload(const char *name, payload *out) {
   }
   if (file != NULL) fclose(file);
   return out->data != NULL;
-}
-
-static uint32_t crc32_of(const void *data, size_t len) {
-  static uint32_t table[256];
-  const unsigned char *at = (const unsigned char *)data;
-  uint32_t crc = UINT32_MAX;
-  if (table[1] == 0) {
-    for (uint32_t i = 0; i < 256; i++) {
-      uint32_t value = i;
-      for (int bit = 0; bit < 8; bit++)
-        value = (value & 1) != 0 ? (value >> 1) ^ UINT32_C(0xedb88320) : value >> 1;
-      table[i] = value;
-    }
-  }
-  for (size_t i = 0; i < len; i++) crc = (crc >> 8) ^ table[(crc ^ at[i]) & 0xff];
-  return ~crc;
 }
 
 #endif

@@ -247,6 +247,7 @@ impl Handler for Driver<'_> {
                 os_error: error.map_or(0, Error::os_error),
                 reason: view(&closed.reason),
                 detail: view(error.map_or("", Error::detail)),
+                messages_dropped: closed.messages_dropped,
             };
             let id = conn.id().as_u64();
             let _callback = Callback::enter(self.host, conn.context());

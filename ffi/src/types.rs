@@ -54,7 +54,7 @@ pub struct wsabi_close {
     pub code: u16,
     /// At a client whose opening handshake was refused: the HTTP status. Else 0.
     pub http_status: u16,
-    /// 1 if the closing handshake completed, else 0.
+    /// 1 if the closing handshake completed and no message was dropped, else 0.
     pub clean: u32,
     /// WSABI_OK if it completed, else what ended the connection.
     pub status: wsabi_status,
@@ -64,6 +64,9 @@ pub struct wsabi_close {
     pub reason: wsabi_str,
     /// What ended the connection in words, for logs; empty if the closing handshake completed.
     pub detail: wsabi_str,
+    /// Messages that sending has accepted and that were not wholly handed to the system: the last
+    /// ones. All before them were, which does not mean that the peer has read them.
+    pub messages_dropped: u64,
 }
 
 /// What a server is told of an opening handshake that failed, or of a failure to accept.

@@ -55,7 +55,9 @@ class WebSocket extends EventEmitter {
     this._outgoing = null;
     this._fragmented = false;
     this._fragmentFlags = 0;
+    // Of each callback how much was sent, how many messages have to be written for it, and itself.
     this._callbacks = null;
+    this._messagesSent = 0;
     this._isAwaiting = false;
     this._lateBytes = 0;
     commands ??= start();
@@ -229,8 +231,12 @@ class WebSocket extends EventEmitter {
     else if (typeof data === 'string') answer = commands.sendText(this._index, this._generation, data, what);
     else answer = commands.sendBytes(this._index, this._generation, data, what);
     if (answer !== undefined && !this._onAnswer(answer, data, cb)) return;
+    const isMessage = typeof what === 'number' && (what & (FLAG_FRAGMENT | FLAG_FIN)) !== FLAG_FRAGMENT;
+    if (isMessage) this._messagesSent += 1;
     if (typeof cb === 'function') {
-      (this._callbacks ??= []).push(commands.progress(this._index, this._generation, 1), cb);
+      // What is no whole message is surely written when the next message is.
+      const messages = isMessage ? this._messagesSent : this._messagesSent + 1;
+      (this._callbacks ??= []).push(commands.progress(this._index, this._generation, 1), messages, cb);
       awaitWrite(this);
     }
   }
@@ -258,20 +264,30 @@ class WebSocket extends EventEmitter {
 
   /** Calls the callbacks of what is in the kernel's hands. */
   _settleCallbacks() {
+    if (this._callbacks === null) return;
+    this._callDone(0, commands.progress(this._index, this._generation, 0));
+  }
+
+  /** The connection has ended, and all but the last messages were written. */
+  _settleLastCallbacks(isClean, dropped) {
+    if (this._callbacks === null) return;
+    this._callDone(1, isClean ? Infinity : this._messagesSent - dropped);
+  }
+
+  /** Calls the callbacks whose number at `column` is not above `most`. */
+  _callDone(column, most) {
     const callbacks = this._callbacks;
-    if (callbacks === null) return;
-    const written = commands.progress(this._index, this._generation, 0);
     let done = 0;
-    while (done < callbacks.length && callbacks[done] <= written) done += 2;
+    while (done < callbacks.length && callbacks[done + column] <= most) done += 3;
     if (done === 0) return;
     this._callbacks = done === callbacks.length ? null : callbacks.slice(done);
-    for (let at = 1; at < done; at += 2) guarded(callbacks[at]);
+    for (let at = 2; at < done; at += 3) guarded(callbacks[at]);
   }
 
   _failCallbacks() {
     const waiting = [];
     if (this._callbacks !== null) {
-      for (let at = 1; at < this._callbacks.length; at += 2) waiting.push(this._callbacks[at]);
+      for (let at = 2; at < this._callbacks.length; at += 3) waiting.push(this._callbacks[at]);
       this._callbacks = null;
     }
     if (this._outgoing !== null) waiting.push(...this._outgoing.end());
@@ -470,7 +486,7 @@ class WebSocket extends EventEmitter {
   }
 
   /** The connection has ended. */
-  _onClosed(code, reason, kind, osError, detail, status) {
+  _onClosed(code, reason, kind, osError, detail, status, dropped) {
     // What was received and is held comes before the end, to one that is paused too, as with `ws`.
     if (this._client === null) this._readyState = CLOSING;
     this._release(true);
@@ -484,6 +500,7 @@ class WebSocket extends EventEmitter {
     if (kind === KIND.KEEPALIVE_TIMEOUT || kind === KIND.IDLE_TIMEOUT) text = detail;
     this._closeFrameReceived = kind === 0;
     this._closeFrameSent = kind === 0;
+    this._settleLastCallbacks(kind === 0, dropped);
     guarded(() => this._emitClose(code, text === '' ? EMPTY_BUFFER : ownBytes(text)));
   }
 

@@ -10,7 +10,7 @@ use core::ptr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::sys::{self, napi_callback_info, napi_env, napi_value};
-use wsabi::{Conn, ConnId, Context, Error, ErrorKind, MessageType, Result};
+use wsabi::{Conn, ConnId, Context, Error, ErrorKind, MessageType, Result, State};
 
 use crate::host::Host;
 use crate::js;
@@ -262,6 +262,9 @@ extern "C" fn buffered(env: napi_env, info: napi_callback_info) -> napi_value {
 /// How much of what was sent is in the kernel's hands, at least: what waits may also be wsabi's own
 /// control frames. With nothing waiting it is everything that [`count`] has counted.
 ///
+/// Of a connection that has ended or cannot be written to it is nothing: what was dropped does not
+/// wait any more, and was not written either. Its end tells how much that is.
+///
 /// With a third argument, how much was sent; and JavaScript is told when it has been written.
 extern "C" fn progress(env: napi_env, info: napi_callback_info) -> napi_value {
     enter(env, info, |host, values: [napi_value; 3]| {
@@ -272,8 +275,13 @@ extern "C" fn progress(env: napi_env, info: napi_callback_info) -> napi_value {
         let result = connection(host, &values).and_then(|id| {
             host.command(|context| {
                 let conn = context.conn(id);
-                let waiting = if to_be_told { 0 } else { conn.buffered() };
-                Ok(conn.user().saturating_sub(waiting))
+                if to_be_told {
+                    return Ok(conn.user());
+                }
+                if conn.is_broken() || conn.state() == State::Closed {
+                    return Ok(0);
+                }
+                Ok(conn.user().saturating_sub(conn.buffered()))
             })
         });
         js::double(env, result.unwrap_or(0) as f64)

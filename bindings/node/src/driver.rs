@@ -224,6 +224,7 @@ impl Handler for Driver<'_> {
                 js::int(env, error.map_or(0, Error::os_error)),
                 js::text(env, error.map_or("", Error::detail)),
                 js::uint(env, u32::from(closed.http_status)),
+                js::double(env, closed.messages_dropped as f64),
             ]
         });
     }

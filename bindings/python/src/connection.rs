@@ -47,6 +47,7 @@ pub(crate) struct Rest {
     pub(crate) local: Option<Py<PyAny>>,
     pub(crate) code: Option<u16>,
     pub(crate) reason: Option<Box<str>>,
+    pub(crate) messages_dropped: u64,
     pub(crate) error: Option<Py<PyAny>>,
 }
 
@@ -145,6 +146,7 @@ impl WebSocketBase {
         rest.subprotocol = subprotocol.map(Box::from);
         rest.code = Some(closed.code.as_u16());
         rest.reason = Some(closed.reason.clone());
+        rest.messages_dropped = closed.messages_dropped;
         rest.error = error;
     }
 

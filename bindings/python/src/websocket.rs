@@ -180,8 +180,16 @@ impl WebSocketBase {
         rest.reason.as_deref().map(str::to_owned)
     }
 
-    /// What ended the connection, as an exception; ``None`` if the closing handshake completed, or
-    /// the connection has not ended.
+    /// How many messages that sends have accepted were not wholly handed to the system: the last
+    /// ones. All before them were, which does not mean that the peer has read them. 0 until the
+    /// connection has ended. What another thread has sent counts from when the loop takes it.
+    #[getter]
+    fn messages_dropped(&self, py: Python<'_>) -> u64 {
+        self.inner(py).rest.borrow().messages_dropped
+    }
+
+    /// What ended the connection, as an exception; ``None`` if the closing handshake completed and
+    /// no message was dropped, or the connection has not ended.
     #[getter]
     fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let rest = self.inner(py).rest.borrow();

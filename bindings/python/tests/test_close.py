@@ -1,5 +1,6 @@
 """The closing handshake, and every other end: codes, reasons, errors, and what is left."""
 import gc
+import socket
 
 import pytest
 
@@ -321,3 +322,41 @@ def test_a_number_is_not_used_again(loop):
         ws.terminate()
         drive(loop, lambda: ws.close_code)
     assert len(numbers) == 200
+
+
+def test_what_was_not_written_is_counted_at_the_end(loop):
+    server = serve(loop, on_open=(kept := []).append)
+    with RawClient(loop, server, receive_buffer=4096) as raw:
+        raw.open()
+        raw.reading = False
+        drive(loop, lambda: kept)
+        (ws,) = kept
+        while ws.buffered_amount < 2 << 20:
+            for size in (0, 3, 200, 66_000):
+                ws.send(b"x" * size)
+        sent = loop.stats().messages_sent
+        assert ws.messages_dropped == 0
+        raw.send(frames.CLOSE, (1000).to_bytes(2, "big"))
+        raw.sock.shutdown(socket.SHUT_WR)
+        drive(loop, lambda: ws.close_code)
+        # The peer has said Close; ours was not written, nor was all before it.
+        assert (ws.close_code, ws.error.kind) == (1000, "LOST")
+        assert 0 < ws.messages_dropped < sent
+        raw.reading = True
+        received = raw.rest()
+    read = 0
+    while found := frames.decode(received):
+        read += 1
+        received = received[found[1]:]
+    assert read + ws.messages_dropped == sent
+
+
+def test_a_clean_end_drops_nothing(loop):
+    pair = Pair(loop)
+    for size in (0, 66_000, 4 << 20):
+        pair.client.send(b"x" * size)
+    pair.client.close()
+    pair.until_closed()
+    assert pair.client.error is None
+    assert pair.client.messages_dropped == pair.remote.messages_dropped == 0
+    assert len(pair.at_server.messages) == 3

@@ -411,6 +411,15 @@ impl Conn<'_> {
             .is_some_and(|slot| slot.flags.blocked)
     }
 
+    /// Whether writing has failed. What waited was dropped then, as is what is sent later; `on_close`
+    /// follows when what the peer had sent before is read.
+    pub fn is_broken(&self) -> bool {
+        self.context
+            .slots
+            .peek(self.id)
+            .is_some_and(|slot| slot.flags.broken)
+    }
+
     /// The application's own number for this connection; 0 until it is set, and for a stale number.
     #[inline]
     pub fn user(&self) -> u64 {

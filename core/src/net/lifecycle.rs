@@ -98,6 +98,9 @@ impl Context {
             // Its end is on the list of notices: two deadlines may fall on one moment.
             return;
         }
+        if !reset {
+            self.offer(id);
+        }
         let role = self.role_of(id);
         self.leave_pending(id);
         let slot = self.slots.at(id.index());
@@ -115,8 +118,13 @@ impl Context {
             Stage::Open(mut established) => {
                 established.receive.stop(&mut self.buffers);
                 self.stats.connections -= 1;
-                let closed = established.connection.closed(cause);
-                self.count_end(id, &closed, dropped);
+                let interrupted = (dropped > 0).then(|| interruption(&cause));
+                let mut closed = established.connection.closed(cause);
+                closed.messages_dropped = dropped;
+                // RFC 6455 §7.1.4: the closing handshake is complete when both Close frames are
+                // sent, and ours is behind what was dropped.
+                closed.error = closed.error.or(interrupted);
+                self.count_end(id, &closed);
                 Some(closed)
             }
             Stage::Opening(_) if from_server => {
@@ -171,7 +179,7 @@ impl Context {
     }
 
     /// Counts the end of a connection that was established.
-    fn count_end(&mut self, id: ConnId, closed: &Closed, dropped: u64) {
+    fn count_end(&mut self, id: ConnId, closed: &Closed) {
         let count = match closed.error.as_ref().map(Error::kind) {
             None => &mut self.stats.closes_clean,
             Some(
@@ -197,7 +205,7 @@ impl Context {
             } else {
                 server.stopped.forced += 1;
             }
-            server.stopped.messages_dropped += dropped;
+            server.stopped.messages_dropped += closed.messages_dropped;
         }
     }
 
@@ -264,4 +272,13 @@ impl Context {
             }
         }
     }
+}
+
+/// Why a connection that has the peer's Close frame did not get to send all before its own.
+fn interruption(cause: &Error) -> Error {
+    if cause.kind() != ErrorKind::Lost || cause.os_error() != 0 {
+        return cause.clone();
+    }
+    let detail = "the peer closed the transport before all messages were written";
+    Error::new(ErrorKind::Lost, detail)
 }

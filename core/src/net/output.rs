@@ -34,6 +34,8 @@ pub(crate) struct Output {
     shared: VecDeque<Shared>,
     /// How much of them is not written.
     shared_len: usize,
+    /// Messages that were in here and will not be written.
+    discarded: u64,
 }
 
 /// The payload of a whole message, which is not copied.
@@ -173,10 +175,18 @@ impl Output {
         self.written = 0;
     }
 
+    /// Forgets what waits, but for how many messages that are.
+    pub(crate) fn discard(&mut self, sender: Role) {
+        *self = Self {
+            discarded: self.messages(sender),
+            ..Self::default()
+        };
+    }
+
     /// How many messages are not wholly written.
     pub(crate) fn messages(&self, sender: Role) -> u64 {
         let mut count = u64::from(self.lead_is_message && self.lead > self.written);
-        count += self.shared.len() as u64;
+        count += self.discarded + self.shared.len() as u64;
         self.walk(sender, |end, is_message| {
             count += u64::from(is_message && end > self.written);
             true
@@ -265,6 +275,7 @@ impl Outputs {
         let output = &mut self.all[id.index()];
         output.shared.clear();
         output.shared_len = 0;
+        output.discarded = 0;
         let capacity = output.bytes.capacity();
         if capacity > KEEP_EACH || self.kept + capacity > KEEP_TOTAL {
             *output = Output::default();
@@ -416,6 +427,22 @@ mod tests {
             assert!(sent == all && output.shared.is_empty());
             assert_eq!(output.messages(Role::Server), 0);
         }
+    }
+
+    #[test]
+    fn what_is_discarded_still_counts() {
+        let mut outputs = Outputs::default();
+        let id = outputs.take();
+        let output = outputs.get_mut(id);
+        for round in 1..=3 {
+            append_frame(output.bytes(), true, Opcode::Text, false, b"text", None);
+            append_frame(output.bytes(), true, Opcode::Ping, false, b"ping", None);
+            output.discard(Role::Server);
+            assert_eq!((output.len(), output.messages(Role::Server)), (0, round));
+        }
+        outputs.give_back(id);
+        assert_eq!(outputs.take(), id);
+        assert_eq!(outputs.get(id).messages(Role::Server), 0);
     }
 
     #[test]

@@ -187,6 +187,15 @@ impl Context {
         }
     }
 
+    /// Writes what the kernel was not offered yet, before a connection ends whose peer has closed its
+    /// direction: it may still read.
+    pub(crate) fn offer(&mut self, id: ConnId) {
+        let slot = self.slots.at(id.index());
+        if matches!(slot.stage, Stage::Open(_)) && slot.output.is_some() && !slot.flags.blocked {
+            self.flush(id);
+        }
+    }
+
     /// Writes early what has become much, and tells whether it became backlog.
     #[inline(never)]
     fn press(&mut self, id: ConnId) -> Sent {
@@ -425,18 +434,12 @@ impl Context {
             // Who reads again only after `drain` would never hear of the end.
             self.notices.push_back(Notice::Drain(id));
         }
-        let Some(output) = slot.output.take() else {
+        let Some(output) = slot.output else {
             return;
         };
-        let dropped = self.outputs.get(output).messages(role);
-        self.outputs.give_back(output);
+        // It stays, because it knows how many messages that were.
+        self.outputs.get_mut(output).discard(role);
         self.account(id);
-        let slot = self.slots.at(id.index());
-        if let Some(server) = slot.server.and_then(|server| self.servers.get(server))
-            && server.stop_deadline.is_some()
-        {
-            server.stopped.messages_dropped += dropped;
-        }
         self.update_interest(id);
     }
 

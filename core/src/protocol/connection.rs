@@ -52,10 +52,13 @@ pub struct Closed {
     pub code: CloseCode,
     /// The reason of the peer's Close frame.
     pub reason: Box<str>,
-    /// What ended the connection, unless the closing handshake completed.
+    /// What ended the connection, unless the closing handshake completed and no message was dropped.
     pub error: Option<Error>,
     /// The status with which a server refused the opening handshake, or 0.
     pub http_status: u16,
+    /// How many messages that were accepted for sending were not wholly handed to the kernel. They
+    /// are the last ones accepted; all before them were.
+    pub messages_dropped: u64,
 }
 
 impl Closed {
@@ -66,10 +69,11 @@ impl Closed {
             reason: Box::default(),
             error: Some(error),
             http_status: 0,
+            messages_dropped: 0,
         }
     }
 
-    /// Whether the closing handshake completed.
+    /// Whether the closing handshake completed and no message was dropped.
     pub const fn is_clean(&self) -> bool {
         self.error.is_none()
     }
@@ -332,6 +336,7 @@ impl Connection {
                 reason: close.1,
                 error: None,
                 http_status: 0,
+                messages_dropped: 0,
             },
             None => Closed::abnormal(self.failure.take().map_or(cause, |failure| *failure)),
         }

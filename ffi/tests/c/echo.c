@@ -382,6 +382,8 @@ static void stop_counts(void) {
   CHECK_INT(s.counts.clean, 2);
   CHECK_INT(s.counts.forced, 1);
   CHECK(s.counts.messages_dropped >= 1 && s.counts.messages_dropped <= 2);
+  CHECK_INT(s.dropped, s.counts.messages_dropped);
+  CHECK_INT(c[0].dropped + c[1].dropped, 0);
   WAIT(loop, c[0].closes == 1 && c[1].closes == 1);
   CHECK(c[0].code == 1001 && c[0].clean && c[1].code == 1001 && c[1].clean);
   CHECK_STATUS(wsabi_server_stop(loop, s.server, 0), WSABI_E_CLOSED);

@@ -16,6 +16,7 @@ struct side {
   char pong[128], ping[128];
   uint16_t code, http_status; /* the latest close */
   uint32_t clean;
+  uint64_t dropped; /* messages, of all connections */
   wsabi_status why;
   char reason[128], detail[512];
   wsabi_status error; /* the latest on_error */
@@ -91,6 +92,7 @@ static void side_close(wsabi_loop *l, wsabi_conn c, const wsabi_close *close, vo
   s->code = close->code;
   s->http_status = close->http_status;
   s->clean = close->clean;
+  s->dropped += close->messages_dropped;
   s->why = close->status;
   copy_text(s->reason, sizeof s->reason, close->reason.data, close->reason.len);
   copy_text(s->detail, sizeof s->detail, close->detail.data, close->detail.len);

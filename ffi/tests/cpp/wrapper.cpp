@@ -129,6 +129,7 @@ static void a_conversation() {
   co.handlers.on_pong = [&](wsabi::Conn, std::string_view data) { ponged = data; };
   co.handlers.on_close = [&](wsabi::Conn, const wsabi::Close& close) {
     CHECK(close.clean && close.code == 4000 && close.reason == "enough" && close.status == Status::ok);
+    CHECK(close.messages_dropped == 0);
     closes++;
   };
   wsabi::Conn conn = loop.connect(url(server, "/room?n=1"), co);
