@@ -195,6 +195,6 @@ ATTACKS = [
     Attack("{} messages declared with 16 MiB, of which 100 bytes come", declared_within, 200, 1000,
            lambda count: count * (64 << 10), "64 KiB for each message"),
     Attack("{} slow readers at a time", slow_readers, 100, 1000,
-           lambda count: count * (HIGH_WATER + (64 << 10) + READ + (4 << 10)),
-           "for each a backlog at high water, one message beyond it, what is undelivered, and 4 KiB"),
+           lambda count: count * (HIGH_WATER + 2 * (64 << 10) + READ + (8 << 10)),
+           "for each a backlog at high water, two messages beyond it, what is undelivered, and 8 KiB"),
 ]
