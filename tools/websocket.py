@@ -3,12 +3,19 @@
 For checks of the examples only; `conformance/` has real peers.
 """
 import base64
+import hashlib
 import os
 import socket
 import struct
 from urllib.parse import urlsplit
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+def accept_value(key):
+    """The Sec-WebSocket-Accept that answers a Sec-WebSocket-Key (RFC 6455 §4.2.2)."""
+    digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    return base64.b64encode(digest).decode()
 
 
 def request(url, *fields):
