@@ -307,6 +307,7 @@ def one_pong(subject):
         peer.sendall(websocket.frame(PING, b"next"))
         got = read_frames(peer, lambda frames: len(frames) == 1)
         expect(got == [(PONG, b"next")], f"{got} came, and not the next pong")
+        subject.until("drain")
 
 
 def read_frames(peer, is_enough):
