@@ -5,6 +5,7 @@
     run.py cpp rust                 some other languages
     run.py --full                   the full sizes (part of `make proof`)
     run.py --only fragments         only attacks with that in their name
+    run.py --only request:          only requests, each of which has its answer
     run.py --repeat 3               everything so often, at the same servers
 
 One line for each attack at each language: how much more memory the server had at most than before
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 import attacks
+import handshakes
 from attacks import ATTACKS, MIB
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools"))
@@ -171,6 +173,24 @@ def mib(size):
     return f"{size / MIB:.1f} MiB"
 
 
+def judge_requests(language, target, only, report):
+    """Requests that are to be answered in one way and no other."""
+    table = [(f"request: {name}", handshakes.check, (make, right))
+             for name, make, right in handshakes.REQUESTS]
+    table.append(("request: octet by octet", handshakes.check_octets, ()))
+    failed = report.failed
+    table = [row for row in table if only in row[0]]
+    for name, check, arguments in table:
+        try:
+            check(target.url, *arguments)
+        except (AssertionError, LookupError, OSError, ValueError) as why:
+            report.add(f"{language}: {name}", f"{why or type(why).__name__}")
+        else:
+            report.passed += 1
+    if table and report.failed == failed:
+        print(f"ok    {language}: {len(table)} requests answered as they have to be", flush=True)
+
+
 def attack_all(language, chosen, args, report):
     if not checkout.build_example(language, "echo-server"):
         return report.add(language, "the echo server does not build")
@@ -187,6 +207,7 @@ def attack_all(language, chosen, args, report):
                 report.add(name, str(why))
                 if pair.has_ended():
                     return report.add(f"{language} echo-server", "it has ended")
+        judge_requests(language, pair.usual, args.only, report)
         for target in pair.targets:
             report.add(f"{language}: ends well", target.end())
     except Unavailable as why:
@@ -212,7 +233,7 @@ def arguments():
 def main():
     parser, args = arguments()
     chosen = [attack for attack in ATTACKS if args.only in attack.name]
-    if not chosen:
+    if not chosen and "request" not in args.only:
         parser.error("no attack has that in its name; there are\n  "
                      + "\n  ".join(attack.name for attack in ATTACKS))
     report = Report()
