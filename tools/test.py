@@ -145,6 +145,8 @@ def everyday():
         Suite("matrix", [[PYTHON, "conformance/matrix/run.py"]]),
         Suite("relay", [[PYTHON, "conformance/relay/run.py"]]),
         Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
+        Suite("limits", [[PYTHON, "conformance/limits/run.py"]]),
+        Suite("hostile", [[PYTHON, "conformance/hostile/run.py"]]),
     ]
 
 
@@ -152,6 +154,8 @@ def proof():
     suites = [autobahn(role, language, f"autobahn-{role}-{language}")
               for language, names in examples().items()
               for role in ("server", "client") if f"echo-{role}" in names]
+    suites.append(Suite("hostile", [[PYTHON, "conformance/hostile/run.py", "--full", "c", "cpp",
+                                     "rust", "python", "node"]]))
     # A wheel from the source distribution, as pip makes it where there is none.
     suites.append(Suite("sdist", [
         [PYTHON, "bindings/python/build.py", "--sdist"],

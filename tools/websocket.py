@@ -3,6 +3,7 @@
 For checks of the examples only; `conformance/` has real peers.
 """
 import base64
+import hashlib
 import os
 import socket
 import struct
@@ -11,22 +12,34 @@ from urllib.parse import urlsplit
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
+def accept_value(key):
+    """The Sec-WebSocket-Accept that answers a Sec-WebSocket-Key (RFC 6455 §4.2.2)."""
+    digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    return base64.b64encode(digest).decode()
+
+
+def request(url, *fields):
+    """The head of an opening handshake, with further header fields."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    key = base64.b64encode(os.urandom(16)).decode()
+    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "Upgrade: websocket",
+             "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13",
+             *fields]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
 class Client:
-    def __init__(self, url, seconds=20):
+    def __init__(self, url, seconds=20, fields=()):
         parts = urlsplit(url)
         self.socket = socket.create_connection((parts.hostname, parts.port), timeout=seconds)
         self._buffer = b""
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(
-            (f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
-             f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-             "Sec-WebSocket-Version: 13\r\n\r\n").encode())
+        self.socket.sendall(request(url, *fields))
         while b"\r\n\r\n" not in self._buffer:
             self._more()
-        head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
-        if not head.startswith(b"HTTP/1.1 101 "):
-            raise ConnectionError(f"the handshake was answered with {head.splitlines()[0]!r}")
+        self.head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
+        if not self.head.startswith(b"HTTP/1.1 101 "):
+            raise ConnectionError(f"the handshake was answered with {self.head.splitlines()[0]!r}")
 
     def _more(self):
         data = self.socket.recv(1 << 16)
@@ -74,14 +87,20 @@ class Client:
         self.socket.close()
 
 
-def frame(opcode, payload):
-    size = len(payload)
+def header(opcode, size, fin=True, rsv1=False, masked=True):
+    """A frame's header up to its masking key."""
+    first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
+    mask = 0x80 if masked else 0
     if size < 126:
-        head = bytes([0x80 | opcode, 0x80 | size])
-    elif size < 1 << 16:
-        head = struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
-    else:
-        head = struct.pack("!BBQ", 0x80 | opcode, 0xFF, size)
+        return bytes([first, mask | size])
+    if size < 1 << 16:
+        return struct.pack("!BBH", first, mask | 126, size)
+    return struct.pack("!BBQ", first, mask | 127, size)
+
+
+def frame(opcode, payload, fin=True, rsv1=False):
+    size = len(payload)
+    head = header(opcode, size, fin, rsv1)
     key = os.urandom(4)
     pad = key * (size // 4 + 1)
     masked = int.from_bytes(payload, "big") ^ int.from_bytes(pad[:size], "big")

@@ -14,6 +14,7 @@ typedef struct {
   const char *subprotocols[MOST_NAMES];
   size_t subprotocol_count;
   uint16_t refuse;
+  uint16_t hold;
   payload body;
 } settings;
 
@@ -23,6 +24,8 @@ static size_t server_count;
 /* The connection that orders are for: the latest. */
 static wsabi_conn current;
 static int opened;
+/* Whether the texts of errors are told. */
+static int explains;
 
 static void fail(const char *order, const char *why) { printf("error %s: %s\n", order, why); }
 
@@ -41,11 +44,22 @@ static const char *kind(wsabi_status status) {
   return name + strlen(status < 0 ? "WSABI_E_" : "WSABI_");
 }
 
+static void explain(wsabi_status status, wsabi_str detail) {
+  if (explains && status != WSABI_OK)
+    printf("why %s %.*s\n", kind(status), (int)detail.len, detail.data);
+}
+
+static void on_error(wsabi_loop *l, wsabi_server server, const wsabi_error *error, void *user) {
+  (void)l, (void)server, (void)user;
+  explain(error->status, error->detail);
+}
+
 static int32_t on_upgrade(wsabi_loop *l, wsabi_conn conn, const wsabi_handshake *request,
                           void *user) {
   const settings *given = user;
   wsabi_response response = {.struct_size = sizeof response, .status = given->refuse};
   (void)request;
+  if (given->hold) return WSABI_LATER;
   if (given->refuse == 0) return WSABI_ACCEPT;
   response.body = given->body.data;
   response.body_len = given->body.len;
@@ -87,6 +101,7 @@ static void on_pong(wsabi_loop *l, wsabi_conn conn, const uint8_t *data, size_t 
 
 static void on_close(wsabi_loop *l, wsabi_conn conn, const wsabi_close *close, void *user) {
   (void)l, (void)conn, (void)user;
+  explain(close->status, close->detail);
   if (opened)
     printf("close %u %s %s %.*s\n", close->code, close->clean ? "clean" : "unclean",
            kind(close->status), (int)close->reason.len, close->reason.data);
@@ -106,11 +121,35 @@ static const wsabi_handlers handlers = {
 static int read_setting(const char *key, char *value, settings *to) {
   unsigned number = (unsigned)strtoul(value, NULL, 10);
   char *name;
-  if (strcmp(key, "ping_interval") == 0) return to->limits.ping_interval_ms = number, 1;
-  if (strcmp(key, "ping_timeout") == 0) return to->limits.ping_timeout_ms = number, 1;
-  if (strcmp(key, "close_timeout") == 0) return to->limits.close_timeout_ms = number, 1;
-  if (strcmp(key, "max_message") == 0) return to->limits.max_message_bytes = number, 1;
-  if (strcmp(key, "max_backlog") == 0) return to->limits.max_backlog_bytes = number, 1;
+  wsabi_limits *limits = &to->limits;
+  const struct {
+    const char *key;
+    uint32_t *small;
+    uint64_t *large;
+  } limit[] = {
+      {"max_message", NULL, &limits->max_message_bytes},
+      {"max_fragments", &limits->max_fragments, NULL},
+      {"max_handshake_bytes", &limits->max_handshake_bytes, NULL},
+      {"max_handshake_headers", &limits->max_handshake_headers, NULL},
+      {"handshake_timeout", &limits->handshake_timeout_ms, NULL},
+      {"hold_timeout", &limits->hold_timeout_ms, NULL},
+      {"ping_interval", &limits->ping_interval_ms, NULL},
+      {"ping_timeout", &limits->ping_timeout_ms, NULL},
+      {"idle_timeout", &limits->idle_timeout_ms, NULL},
+      {"close_timeout", &limits->close_timeout_ms, NULL},
+      {"max_pending_handshakes", &limits->max_pending_handshakes, NULL},
+      {"high_water", NULL, &limits->high_water_bytes},
+      {"low_water", NULL, &limits->low_water_bytes},
+      {"max_backlog", NULL, &limits->max_backlog_bytes},
+  };
+  for (size_t i = 0; i < sizeof limit / sizeof *limit; i++) {
+    if (strcmp(key, limit[i].key) != 0) continue;
+    if (limit[i].small != NULL) *limit[i].small = number;
+    if (limit[i].large != NULL) *limit[i].large = number;
+    return 1;
+  }
+  if (strcmp(key, "explain") == 0) return explains = number != 0, 1;
+  if (strcmp(key, "hold") == 0) return to->hold = number != 0, 1;
   if (strcmp(key, "refuse") == 0) return to->refuse = (uint16_t)number, 1;
   if (strcmp(key, "body") == 0) return read_payload(value, &to->body);
   if (strcmp(key, "subprotocols") != 0) return 0;
@@ -141,6 +180,7 @@ static void order_listen(char *rest) {
   options.subprotocol_count = given->subprotocol_count;
   options.handlers = handlers;
   options.handlers.on_upgrade = on_upgrade;
+  options.handlers.on_error = on_error;
   options.handlers.user = given;
   if (wsabi_listen(loop, &options, &server) < 0 || wsabi_server_port(loop, server, &port) < 0)
     return fail("listen", wsabi_last_error());
@@ -181,6 +221,17 @@ static void fill(int text, payload data, wsabi_status until) {
   fail("fill", "the backlog does not grow");
 }
 
+/* Sends a message of so many bytes, and tells how that went and how much waits. */
+static void try_to_send(size_t len) {
+  uint64_t buffered = 0;
+  payload data = {calloc(len + 1, 1), len};
+  wsabi_status status = send_message(0, data);
+  free(data.data);
+  check("try", wsabi_conn_buffered(loop, current, &buffered));
+  printf("tried %s %llu %s\n", kind(status), (unsigned long long)buffered,
+         status < 0 ? wsabi_last_error() : "");
+}
+
 /* ORDER FILE [HOW], where files of text have names that begin with t. */
 static int order_with_payload(const char *order, const char *name, const char *how) {
   int text = *name == 't', last = how != NULL && strcmp(how, "last") == 0;
@@ -219,6 +270,8 @@ static void obey(char *line) {
     order_listen(rest);
   } else if ((first = strsep(&rest, " ")) == NULL) {
     fail(order, "not understood");
+  } else if (strcmp(order, "try") == 0) {
+    try_to_send(strtoul(first, NULL, 10));
   } else if (strcmp(order, "connect") == 0) {
     order_connect(first, rest);
   } else if (strcmp(order, "close") == 0) {

@@ -14,13 +14,22 @@ const MOST_FILLED = 4096;
 const HIGH_WATER = 1 << 20;
 const NUMBERS = {
   close_timeout: 'closeTimeout',
+  handshake_timeout: 'handshakeTimeout',
+  hold_timeout: 'holdTimeout',
+  idle_timeout: 'idleTimeout',
+  max_fragments: 'maxFragments',
+  max_handshake_bytes: 'maxHandshakeBytes',
+  max_handshake_headers: 'maxHandshakeHeaders',
   max_message: 'maxPayload',
+  max_pending_handshakes: 'maxPendingHandshakes',
   ping_interval: 'pingInterval',
   ping_timeout: 'pingTimeout',
 };
 
 /** What orders are for: the latest. */
 let current = null;
+/** Whether the texts of errors are told. */
+let explains = false;
 
 function say(...words) {
   process.stdout.write(`${words.join(' ')}\n`);
@@ -30,14 +39,19 @@ function tell(event, data) {
   say(event, data.length, crc32(data).toString(16).padStart(8, '0'));
 }
 
+/** What would answer requests that are held. */
+const held = [];
+
 function settings(words) {
   const options = {};
-  const more = { subprotocols: [], status: 0, body: '' };
+  const more = { subprotocols: [], status: 0, body: '', isHeld: false };
   for (const word of words) {
     const [key, value] = word.split('=');
     if (key in NUMBERS) options[NUMBERS[key]] = Number(value);
     else if (key === 'subprotocols') more.subprotocols = value.split(',');
     else if (key === 'refuse') more.status = Number(value);
+    else if (key === 'hold') more.isHeld = true;
+    else if (key === 'explain') explains = value !== '0';
     else if (key === 'body') more.body = readFileSync(value, 'utf8');
     else throw new Error(key);
   }
@@ -51,7 +65,12 @@ function watch(socket) {
   socket.on('pong', (data) => tell('pong', data));
 }
 
+function explain(text) {
+  if (explains && text) say('why -', text);
+}
+
 function onClose({ code, reason, wasClean }) {
+  if (!wasClean) explain(reason);
   say('close', code, wasClean ? 'clean OK' : 'unclean -', reason);
 }
 
@@ -66,19 +85,22 @@ const orders = {
   },
 
   listen(...words) {
-    const { options, subprotocols, status, body } = settings(words);
+    const { options, subprotocols, status, body, isHeld } = settings(words);
+    let verifyClient = null;
+    if (isHeld) verifyClient = (_, answer) => held.push(answer);
+    else if (status !== 0) verifyClient = (_, answer) => answer(false, status, body);
     const server = new WebSocket.WebSocketServer({
       ...options,
       host: '127.0.0.1',
       port: 0,
       handleProtocols: (offered) => subprotocols.find((name) => offered.has(name)) ?? false,
-      verifyClient: status === 0 ? null : (_, answer) => answer(false, status, body),
+      verifyClient,
     });
     server.on('listening', () => say('listening', server.address().port));
     server.on('error', (error) => say('error listen:', error.message));
     server.on('connection', (socket, request) => {
       watch(socket);
-      socket.on('error', () => {}); // 'close' follows
+      socket.on('error', (error) => explain(error.message)); // 'close' follows
       socket.addEventListener('close', onClose);
       say('open', socket.protocol || '-', request.url);
     });
@@ -97,6 +119,7 @@ const orders = {
     });
     socket.on('error', (error) => {
       failure = error;
+      explain(error.message);
     });
     // wsabi has no such event yet; its 'error' tells the status.
     socket.on('unexpected-response', (request, response) => {

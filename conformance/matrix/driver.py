@@ -10,8 +10,12 @@ import wsabi
 
 MOST_FILLED = 4096
 HIGH_WATER = 1 << 20  # the default
-INTEGERS = {"max_message": "max_message_bytes", "max_backlog": "max_backlog_bytes"}
-MILLISECONDS = ("ping_interval", "ping_timeout", "close_timeout")
+INTEGERS = {"max_message": "max_message_bytes", "max_backlog": "max_backlog_bytes",
+            "high_water": "high_water_bytes", "low_water": "low_water_bytes",
+            **{name: name for name in ("max_fragments", "max_handshake_bytes",
+                                       "max_handshake_headers", "max_pending_handshakes")}}
+MILLISECONDS = ("handshake_timeout", "hold_timeout", "ping_interval", "ping_timeout",
+                "idle_timeout", "close_timeout")
 
 
 def say(*words):
@@ -24,8 +28,9 @@ def tell(event, data):
 
 
 def settings(words):
-    """Options of `connect` and `serve`, and how a server refuses requests, if it does."""
+    """Options of `connect` and `serve`, and how a server answers requests, if not with 101."""
     options, refusal = {}, {}
+    answer = None
     for word in words:
         key, _, value = word.partition("=")
         if key in INTEGERS:
@@ -38,14 +43,24 @@ def settings(words):
             refusal["status"] = int(value)
         elif key == "body":
             refusal["body"] = Path(value).read_bytes()
+        elif key == "hold":
+            answer = wsabi.LATER
+        elif key == "explain":
+            Connection.explains = value != "0"
         else:
             raise ValueError(key)
-    return options, refusal
+    return options, wsabi.Response(**refusal) if refusal else answer
+
+
+def explain(error):
+    if Connection.explains and isinstance(error, wsabi.WebSocketError):
+        say("why", error.kind, error)
 
 
 class Connection(wsabi.WebSocket):
     latest = None  # what orders are for
     opened = False
+    explains = False  # whether the texts of errors are told
 
     def on_open(self):
         self.opened = True
@@ -66,6 +81,7 @@ class Connection(wsabi.WebSocket):
 
     def on_close(self, code, reason):
         kind = self.error.kind if self.error else "OK"
+        explain(self.error)
         if self.opened:
             say("close", code, "unclean" if self.error else "clean", kind, reason)
         elif kind == "REFUSED":
@@ -95,6 +111,12 @@ class Driver:
         if not more:
             self.ended.set()
 
+    def on_error(self, ws, error):
+        if ws is None:
+            explain(error)  # an opening handshake that failed
+        else:
+            Connection.on_error(ws, error)
+
     def unknown(self, rest):
         raise ValueError("no such order")
 
@@ -102,9 +124,8 @@ class Driver:
         say("synced")
 
     def order_listen(self, rest):
-        options, refusal = settings(rest.split())
-        answer = wsabi.Response(**refusal) if refusal else None
-        server = wsabi.serve("127.0.0.1", 0, factory=Connection,
+        options, answer = settings(rest.split())
+        server = wsabi.serve("127.0.0.1", 0, factory=Connection, on_error=self.on_error,
                              on_upgrade=lambda request: answer, **options)
         say("listening", server.port)
 
@@ -139,6 +160,16 @@ class Driver:
                 if ws.buffered_amount > HIGH_WATER:
                     return say("filled", count + 1, ws.buffered_amount)
         raise ValueError("the backlog does not grow")
+
+    def order_try(self, size):
+        """Sends a message of so many bytes, and tells how that went and how much waits."""
+        ws = Connection.latest
+        try:
+            how, why = "OK" if ws.send(bytes(int(size))) else "BACKPRESSURE", ""
+        except wsabi.BufferFull as error:
+            how, why = error.kind, error
+        ws.flush()
+        say("tried", how, ws.buffered_amount, why)
 
     def order_ping(self, name):
         Connection.latest.ping(Path(name).read_bytes())

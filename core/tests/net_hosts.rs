@@ -272,6 +272,24 @@ fn writes_of_a_backlog_are_told() {
 }
 
 #[test]
+fn a_pong_behind_a_backlog_is_written_before_the_write_is_told() {
+    let mut setting = Setting::new(Host::default());
+    let id = setting.host.open[0];
+    let large = vec![7; 32 << 20];
+    setting.event_loop.conn(id).send_binary(&large).unwrap();
+    let received = setting.event_loop.stats().bytes_received;
+    setting.send(&[(PING, b"behind")]);
+    setting.until(|setting| setting.event_loop.stats().bytes_received > received);
+    assert!(setting.event_loop.conn(id).is_blocked());
+    // Whoever waits for everything to be written is told of writes, and hears of none after this.
+    setting.until(|setting| {
+        setting.peer.pump();
+        !setting.event_loop.conn(id).is_blocked()
+    });
+    assert_eq!(setting.host.left.last(), Some(&0));
+}
+
+#[test]
 fn a_server_is_closed_without_its_connections() {
     let mut setting = Setting::new(Host::default());
     let PeerAddr::Tcp(address) = *setting.event_loop.server_addr(setting.server).unwrap() else {

@@ -16,7 +16,7 @@ use crate::messages::{
     WSABI_BINARY, WSABI_CHUNK_FIRST, WSABI_CHUNK_LAST, WSABI_COMPRESS_AUTO, WSABI_TEXT,
     wsabi_message,
 };
-use crate::status::{WSABI_OK, status_of};
+use crate::status::{WSABI_OK, detail, status_of};
 use crate::types::{
     WSABI_ACCEPT, WSABI_LATER, WSABI_REFUSE, wsabi_close, wsabi_error, wsabi_handlers,
     wsabi_stopped, wsabi_str,
@@ -239,6 +239,7 @@ impl Handler for Driver<'_> {
         let tag = conn.tag();
         if let Some((callback, user)) = self.of(conn, |handlers| handlers.on_close) {
             let error = closed.error.as_ref();
+            let detail = error.map(detail).unwrap_or_default();
             let close = wsabi_close {
                 code: closed.code.as_u16(),
                 http_status: closed.http_status,
@@ -246,7 +247,7 @@ impl Handler for Driver<'_> {
                 status: error.map_or(WSABI_OK, |error| status_of(error.kind())),
                 os_error: error.map_or(0, Error::os_error),
                 reason: view(&closed.reason),
-                detail: view(error.map_or("", Error::detail)),
+                detail: view(&detail),
                 messages_dropped: closed.messages_dropped,
             };
             let id = conn.id().as_u64();
@@ -269,10 +270,11 @@ impl Handler for Driver<'_> {
     ) {
         if let Some((callback, user)) = self.of_server(server, |handlers| handlers.on_error) {
             let peer = peer.map(ToString::to_string).unwrap_or_default();
+            let detail = detail(error);
             let error = wsabi_error {
                 status: status_of(error.kind()),
                 os_error: error.os_error(),
-                detail: view(error.detail()),
+                detail: view(&detail),
                 peer: view(&peer),
             };
             let _callback = Callback::enter(self.host, context);

@@ -2,6 +2,7 @@
 //!
 //! Does not know: what failed.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -91,9 +92,28 @@ pub(crate) fn status_of(kind: ErrorKind) -> wsabi_status {
     kind as wsabi_status
 }
 
+/// What the core calls the times that C has in milliseconds, and names so.
+const TIMES: [&str; 6] = [
+    "handshake_timeout",
+    "hold_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "idle_timeout",
+    "close_timeout",
+];
+
+/// The detail of an error, in which options have the names that they have in the header.
+pub(crate) fn detail(error: &Error) -> Cow<'_, str> {
+    let detail = error.detail();
+    match TIMES.iter().find(|&name| detail.contains(name)) {
+        Some(name) if !detail.contains("_ms") => detail.replace(name, &format!("{name}_ms")).into(),
+        _ => detail.into(),
+    }
+}
+
 /// Keeps an error's text for the calling thread and gives its status.
 pub(crate) fn fail(error: &Error) -> wsabi_status {
-    let text: Vec<u8> = error.detail().bytes().filter(|&octet| octet != 0).collect();
+    let text: Vec<u8> = detail(error).bytes().filter(|&octet| octet != 0).collect();
     // A thread that is ending has no place for the text any more; the status still tells.
     let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = CString::new(text).unwrap_or_default());
     status_of(error.kind())
@@ -201,6 +221,24 @@ mod tests {
             // SAFETY: the function gives a static string.
             let name = unsafe { CStr::from_ptr(wsabi_status_name(status_of(kind))) };
             assert_eq!(name.to_str(), Ok(kind.symbol()));
+        }
+    }
+
+    #[test]
+    fn times_have_the_names_of_the_header() {
+        let error = |detail| Error::new(ErrorKind::HandshakeTimeout, detail);
+        for (core, header) in [
+            (
+                "not within hold_timeout, 1s",
+                "not within hold_timeout_ms, 1s",
+            ),
+            ("close_timeout_ms cannot be", "close_timeout_ms cannot be"),
+            (
+                "more than max_message_bytes, 5",
+                "more than max_message_bytes, 5",
+            ),
+        ] {
+            assert_eq!(detail(&error(core)), header);
         }
     }
 

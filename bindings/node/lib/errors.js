@@ -44,6 +44,25 @@ const RULES = [
   [/Close frame has the code (\d+)/, 'WS_ERR_INVALID_CLOSE_CODE', 'invalid status code $1'],
 ];
 
+/** What limits and times that the crate's sentences name are called here. */
+const OPTIONS = {
+  max_message_bytes: 'maxPayload',
+  max_fragments: 'maxFragments',
+  max_handshake_bytes: 'maxHandshakeBytes',
+  max_handshake_headers: 'maxHandshakeHeaders',
+  handshake_timeout: 'handshakeTimeout',
+  hold_timeout: 'holdTimeout',
+  ping_timeout: 'pingTimeout',
+  idle_timeout: 'idleTimeout',
+  close_timeout: 'closeTimeout',
+  max_pending_handshakes: 'maxPendingHandshakes',
+};
+
+/** A sentence of the crate, in which options have their names of here. */
+function inOwnWords(detail) {
+  return detail.replace(/\b[a-z]+(?:_[a-z]+)+\b/g, (name) => (Object.hasOwn(OPTIONS, name) ? OPTIONS[name] : name));
+}
+
 function coded(Type, message, code) {
   const error = new Type(message);
   error.code = code;
@@ -85,7 +104,7 @@ function receiveError(kind, detail) {
     case KIND.PROTOCOL:
       return violation(detail);
     default:
-      return new Error(detail);
+      return new Error(inOwnWords(detail));
   }
 }
 
@@ -146,7 +165,7 @@ function handshakeError(kind, osError, detail, status, place, offered) {
       }
       return new Error(RESPONSES.find(([word]) => detail.includes(word))?.[1] ?? detail);
     default:
-      return new Error(detail);
+      return new Error(inOwnWords(detail));
   }
 }
 
@@ -160,5 +179,6 @@ function notSupported(what) {
 }
 
 module.exports = {
-  KIND, commandError, handshakeError, notSupported, receiveError, requestError, systemError,
+  KIND, commandError, handshakeError, inOwnWords, notSupported, receiveError, requestError,
+  systemError,
 };

@@ -4,12 +4,16 @@
 const { createHash } = require('node:crypto');
 const { EventEmitter } = require('node:events');
 const { STATUS_CODES } = require('node:http');
-const { KIND, notSupported, requestError, systemError } = require('./errors');
+const { debuglog } = require('node:util');
+const { KIND, inOwnWords, notSupported, requestError, systemError } = require('./errors');
 const { addon, flushSoon, servers, start } = require('./native');
 const { DEFAULTS, limitsOf, refuseNotYet } = require('./options');
 const { makeRequest } = require('./request');
 const { ConnectionSocket } = require('./socket');
 const WebSocket = require('./websocket');
+
+/** What is no event can be seen with NODE_DEBUG=wsabi in the environment. */
+const debug = debuglog('wsabi');
 
 const RUNNING = 0;
 const CLOSING = 1;
@@ -238,6 +242,7 @@ class WebSocketServer extends EventEmitter {
 
   /** Connections cannot be accepted, or an opening handshake failed before there was a request. */
   _onRefused(kind, osError, detail, peer) {
+    debug('%s: %s', peer, inOwnWords(detail));
     // Those that failed are no event, as with `ws`; and those that cannot be accepted wait: a server
     // that nobody watches is not ended for that.
     if (kind === KIND.IO && this.listenerCount('error') > 0) {

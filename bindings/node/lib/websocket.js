@@ -4,7 +4,9 @@
 const { EventEmitter } = require('node:events');
 const { BINARY, BINARY_TYPES, CLOSED, CLOSING, CONNECTING, EMPTY_BUFFER, OPEN, PING, READY_STATES, TEXT } = require('./constants');
 const { clientOf } = require('./client');
-const { KIND, commandError, handshakeError, notSupported, receiveError } = require('./errors');
+const {
+  KIND, commandError, handshakeError, inOwnWords, notSupported, receiveError,
+} = require('./errors');
 const { addEventTarget } = require('./events');
 const { Outgoing, isBlob, lengthOf, toBytes } = require('./outgoing');
 const { IS_WAITING, addon, awaitWrite, connections, flushSoon, guarded, records, start } = require('./native');
@@ -497,7 +499,7 @@ class WebSocket extends EventEmitter {
       return;
     }
     let text = reason;
-    if (kind === KIND.KEEPALIVE_TIMEOUT || kind === KIND.IDLE_TIMEOUT) text = detail;
+    if (kind === KIND.KEEPALIVE_TIMEOUT || kind === KIND.IDLE_TIMEOUT) text = inOwnWords(detail);
     this._closeFrameReceived = kind === 0;
     this._closeFrameSent = kind === 0;
     this._settleLastCallbacks(kind === 0, dropped);

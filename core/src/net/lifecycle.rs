@@ -237,9 +237,12 @@ impl Context {
             Stage::Open(_) => {
                 let due = self.with_connection(id, |connection, tools| connection.timeout(tools));
                 if due == Some(Due::Reset) {
+                    let limit = self.slots.at(index).config.close_timeout;
                     let error = Error::new(
                         ErrorKind::CloseTimeout,
-                        "the peer did not complete the closing handshake within close_timeout",
+                        format!(
+                            "the peer did not complete the closing handshake within close_timeout, {limit:?}"
+                        ),
                     );
                     self.end(id, error, true);
                 }
@@ -251,12 +254,13 @@ impl Context {
     fn opening_late(&mut self, id: ConnId) {
         let now = self.now;
         let slot = self.slots.at(id.index());
+        let (limit, hold_limit) = (slot.config.handshake_timeout, slot.config.hold_timeout);
         let Stage::Opening(pending) = &mut slot.stage else {
             return;
         };
         match &mut pending.opening {
-            Opening::Request { .. } => self.refuse(id, Refusal::timeout()),
-            Opening::Held { .. } => self.refuse(id, Refusal::unanswered()),
+            Opening::Request { .. } => self.refuse(id, Refusal::timeout(limit)),
+            Opening::Held { .. } => self.refuse(id, Refusal::unanswered(hold_limit)),
             Opening::Connecting { left, .. } if pending.deadline > now && !left.is_empty() => {
                 let error = io::Error::from(io::ErrorKind::TimedOut);
                 self.try_next_address(id, &error);
@@ -267,7 +271,7 @@ impl Context {
                     Opening::Connecting { .. } => "connecting",
                     _ => "waiting for the response",
                 };
-                let detail = format!("handshake_timeout passed while {what}");
+                let detail = format!("handshake_timeout, {limit:?}, passed while {what}");
                 self.end(id, Error::new(ErrorKind::HandshakeTimeout, detail), true);
             }
         }

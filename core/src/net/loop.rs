@@ -349,6 +349,7 @@ impl Loop {
         }
         if ready.writable && slot.flags.blocked {
             self.context.flush(id);
+            self.context.flush_owed(id);
             handler.on_written(&mut self.context.conn(id));
         }
         if ready.readable || ready.hangup {

@@ -81,6 +81,7 @@ impl Context {
             return Ok(());
         };
         let config = Arc::clone(&entry.config);
+        let max_pending = config.max_pending_handshakes;
         if config.no_delay {
             // A connection that cannot have it is no worse than one with Nagle's algorithm.
             let _ = socket.set_nodelay(true);
@@ -120,7 +121,9 @@ impl Context {
             }
         }
         if let Some(oldest) = oldest {
-            let detail = "more opening handshakes were pending than max_pending_handshakes; the oldest was dropped";
+            let detail = format!(
+                "more opening handshakes were pending than max_pending_handshakes, {max_pending}; the oldest was dropped"
+            );
             self.end(oldest, Error::new(ErrorKind::Overloaded, detail), true);
         }
         Ok(())

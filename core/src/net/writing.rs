@@ -337,6 +337,17 @@ impl Context {
         self.after_write(id, taken);
     }
 
+    /// Writes the pong that waited for a backlog, if that has just gone: who is told of the write
+    /// then finds nothing left, and hears of no other.
+    pub(crate) fn flush_owed(&mut self, id: ConnId) {
+        if let Some(slot) = self.slots.get(id)
+            && slot.flags.dirty
+            && !slot.flags.blocked
+        {
+            self.flush(id);
+        }
+    }
+
     /// Sees to the consequences of a write that took `taken` bytes.
     fn after_write(&mut self, id: ConnId, taken: usize) {
         let now = self.now;

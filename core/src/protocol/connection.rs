@@ -308,7 +308,14 @@ impl Connection {
             .silence(tools.config)
             .filter(|&(at, _)| at <= tools.now)
         {
-            self.fail(Error::new(kind, silence_reason(kind)), tools);
+            // The peer is told in two words; whose limit it was, and which, is not its business.
+            self.send.close(
+                Some(CloseCode::INTERNAL_ERROR),
+                silence_reason(kind),
+                tools.random,
+                tools.out,
+            );
+            self.fail(Error::new(kind, silence_detail(kind, tools.config)), tools);
             return Due::Nothing;
         }
         if self.next_ping.is_some_and(|at| at <= tools.now) {
@@ -373,6 +380,19 @@ const fn silence_reason(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::IdleTimeout => "idle timeout",
         _ => "keepalive ping timeout",
+    }
+}
+
+fn silence_detail(kind: ErrorKind, config: &Config) -> String {
+    let reason = silence_reason(kind);
+    match (kind, config.idle_timeout) {
+        (ErrorKind::IdleTimeout, Some(limit)) => {
+            format!("{reason}: nothing was received within idle_timeout, {limit:?}")
+        }
+        _ => format!(
+            "{reason}: no sign of life came within ping_timeout, {:?}, after a ping",
+            config.ping_timeout
+        ),
     }
 }
 

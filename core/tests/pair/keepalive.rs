@@ -68,7 +68,7 @@ fn a_silent_peer_is_dead_twenty_seconds_after_the_ping() {
     assert!(closed.reason.is_empty());
     assert_eq!(
         closed.error.as_ref().unwrap().detail(),
-        "keepalive ping timeout"
+        "keepalive ping timeout: no sign of life came within ping_timeout, 20s, after a ping"
     );
 }
 

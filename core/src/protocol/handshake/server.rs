@@ -3,6 +3,8 @@
 //!
 //! Does not know: how a request arrives, or what an application decides.
 
+use core::time::Duration;
+
 use crate::config::{DeflateOptions, OriginPolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::extension::{self, Agreed, Malformed};
@@ -92,20 +94,20 @@ impl Refusal {
     }
 
     /// The refusal of a request that did not arrive in time.
-    pub fn timeout() -> Self {
+    pub fn timeout(limit: Duration) -> Self {
         Self::new(
             408,
             ErrorKind::HandshakeTimeout,
-            "the request did not arrive within handshake_timeout".into(),
+            format!("the request did not arrive within handshake_timeout, {limit:?}"),
         )
     }
 
     /// The refusal of a request that the application did not answer in time.
-    pub fn unanswered() -> Self {
+    pub fn unanswered(limit: Duration) -> Self {
         Self::new(
             503,
             ErrorKind::HandshakeTimeout,
-            "the application did not answer the request within hold_timeout".into(),
+            format!("the application did not answer the request within hold_timeout, {limit:?}"),
         )
     }
 
