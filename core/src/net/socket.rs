@@ -342,12 +342,12 @@ fn accept_from(listener: &socket2::Socket) -> io::Result<socket2::Socket> {
 /// Errors of accept(2) that belong to the connection it took from the queue, not to the listener.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use libc::{ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH};
-    use libc::{ENETDOWN, ENETUNREACH, ENOPROTOOPT, EPROTO};
+    use libc::{ENETDOWN, ENETUNREACH, ENOPROTOOPT, EPERM, EPROTO, ETIMEDOUT};
     match error.raw_os_error() {
         #[cfg(target_os = "linux")]
         Some(libc::ENONET) => true,
         Some(ECONNABORTED | ECONNRESET | EHOSTDOWN | EHOSTUNREACH) => true,
-        Some(ENETDOWN | ENETUNREACH | ENOPROTOOPT | EPROTO) => true,
+        Some(ENETDOWN | ENETUNREACH | ENOPROTOOPT | EPERM | EPROTO | ETIMEDOUT) => true,
         _ => false,
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Poller {
     timer: File,
     /// What the timerfd is set to; `None` when it is disarmed or its firing has been consumed.
     deadline: Option<Time>,
+    /// Whether the timerfd could not be set.
+    unset: bool,
     wake: Arc<Wake>,
     events: Box<[libc::epoll_event]>,
 }
@@ -43,6 +45,7 @@ impl Poller {
             epoll,
             timer: File::from(timer),
             deadline: None,
+            unset: false,
             wake: Arc::new(Wake {
                 event: File::from(wake),
                 pending: AtomicBool::new(false),
@@ -138,6 +141,9 @@ impl Poller {
     pub(crate) fn blocked(&mut self, _token: u64, _interest: Interest) {}
 
     /// Ends a wait at the time `at`, once; `None` takes that back.
+    ///
+    /// # Errors
+    /// The system's. The first of several in a row ends the next wait, so that it can be tried again.
     pub(crate) fn set_timer(&mut self, at: Option<Time>) -> io::Result<()> {
         if self.deadline == at {
             return Ok(());
@@ -150,7 +156,7 @@ impl Poller {
             it_interval: never,
             it_value: at.map_or(never, absolute),
         };
-        call(Call::TimerSet, || {
+        let set = call(Call::TimerSet, || {
             let (timer, flags) = (self.timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME);
             // SAFETY: `setting` is valid for reads during the call; the null pointer asks for no old
             // value.
@@ -158,7 +164,12 @@ impl Poller {
                 0 => Ok(()),
                 _ => Err(io::Error::last_os_error()),
             }
-        })?;
+        });
+        let again = std::mem::replace(&mut self.unset, set.is_err());
+        if set.is_err() && !again {
+            self.wake.raise();
+        }
+        set?;
         self.deadline = at;
         Ok(())
     }
@@ -221,10 +232,11 @@ struct Wake {
 impl Wake {
     fn raise(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
-            // The counter holds 1 at most, so there is room, and a wait on it never blocks.
-            let _ = call(Call::EventWrite, || {
-                (&self.event).write(&1u64.to_ne_bytes())
-            });
+            // The counter holds 1 at most, so there is room, and only a signal can be in the way.
+            let write = || (&self.event).write(&1u64.to_ne_bytes());
+            while call(Call::EventWrite, write)
+                .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
+            {}
         }
     }
 
