@@ -124,6 +124,11 @@ def everyday():
         Suite("rust", [["cargo", "test", "--no-fail-fast"]]),
         Suite("mio", [["cargo", "test", "-p", "wsabi", "--no-fail-fast",
                        "--target-dir", str(TARGET / "mio")]], env={"RUSTFLAGS": "--cfg wsabi_mio"}),
+        # Optimized a little: tens of thousands of runs.
+        Suite("faults", [["cargo", "test", "-p", "wsabi", "--test", "net_faults",
+                          "--target-dir", str(TARGET / "faults"), "--", "--nocapture"]],
+              env={"RUSTFLAGS": "--cfg wsabi_faults", "CARGO_PROFILE_TEST_OPT_LEVEL": "1",
+                   "CARGO_PROFILE_DEV_OPT_LEVEL": "1"}),
         Suite("c", [[PYTHON, "ffi/tests/run.py"]],
               uses=("nm and readelf", "pkg-config", "cmake", "valgrind", "libuv", "glib")),
         Suite("examples", [[PYTHON, "tools/check_examples.py"]], uses=("flock",)),

@@ -167,7 +167,7 @@ impl Tally {
         }
     }
 
-    /// One run; tells whether it met a fault.
+    /// One run; tells whether it made the call that was to fail.
     fn run(
         &mut self,
         (name, script): (&str, Script),
@@ -186,7 +186,8 @@ impl Tally {
         *self.struck.entry((plan.call, plan.fault)).or_default() += struck;
         self.failed += u64::from(judged.is_err());
         assert!(self.failed < MOST_FAILURES, "too many runs failed");
-        struck > 0 && judged.is_ok()
+        // Another call to come has another number.
+        faults::made(plan.call) >= plan.nth && judged.is_ok()
     }
 
     /// Fails the first call of a kind, the second, and so on, until a run is clean.

@@ -27,6 +27,7 @@ pub const SCRIPTS: &[(&str, Script)] = &[
     ("echo large messages", echo_large),
     ("echo fragmented messages", echo_fragmented),
     ("echo over IPv6 or both", echo_dual_stack),
+    ("echo compressed messages", echo_compressed),
     ("echo by name", echo_by_name),
     ("echo at the second address", second_address),
     ("echo over a unix socket", echo_unix),
@@ -36,6 +37,8 @@ pub const SCRIPTS: &[(&str, Script)] = &[
     ("pause and resume", pause_and_resume),
     ("pause until the peer is gone", pause_until_gone),
     ("deferred writes", deferred_writes),
+    ("payloads that are lent", lent_payloads),
+    ("one message for many", broadcast),
     ("answered later", answered_later),
     ("refused later", refused_later),
     ("refused at once", refused_at_once),
@@ -147,6 +150,22 @@ fn echo_fragmented(run: &mut Run) -> Result<()> {
     let id = run.connect(&base, "/fragments")?;
     run.ended(id)?;
     clean(run, id)
+}
+
+fn echo_compressed(run: &mut Run) -> Result<()> {
+    run.config.deflate = Some(wsabi::DeflateOptions {
+        min_bytes: 0,
+        server_context_takeover: true,
+        client_context_takeover: true,
+        ..wsabi::DeflateOptions::default()
+    });
+    let base = run.serve()?;
+    let text = |words: &str| (Text, words.repeat(500).into_bytes());
+    echo(
+        run,
+        &base,
+        vec![text("again "), text("and again "), text("")],
+    )
 }
 
 fn echo_dual_stack(run: &mut Run) -> Result<()> {
@@ -354,6 +373,49 @@ fn deferred_writes(run: &mut Run) -> Result<()> {
     run.lp.conn(id).close(Some(1000), "")?;
     run.ended(id)?;
     clean(run, id)
+}
+
+fn lent_payloads(run: &mut Run) -> Result<()> {
+    let base = run.serve()?;
+    let sent = run.sent.clone();
+    let large = wsabi::Bytes::from(vec![9; 40_000]);
+    run.app.hook(move |conn, told| match told {
+        Told::Open(_) if conn.server().is_some() => {
+            for part in [10, 20_000, 40_000] {
+                let payload = large.slice(..part);
+                if conn
+                    .send_owned(Binary, &payload, wsabi::Compress::Never)
+                    .is_ok()
+                {
+                    said(&sent, conn.id(), &payload);
+                }
+            }
+            let _ = conn.close(Some(1000), "");
+        }
+        _ => {}
+    });
+    let id = run.connect(&base, "/lent")?;
+    run.ended(id)?;
+    clean(run, id)
+}
+
+fn broadcast(run: &mut Run) -> Result<()> {
+    let ids = two_clients(run)?;
+    let message = wsabi::Prepared::new(Binary, vec![5; 30_000], wsabi::Compress::Never)?;
+    let server = run.last_server();
+    let _ = run.lp.broadcast_server(server, &message, None)?;
+    for target in ["/1", "/2"] {
+        if let Some(far) = run.far(target) {
+            said(&run.sent, far, &[5; 30_000]);
+        }
+    }
+    for id in ids {
+        run.until(|run| run.app.messages_of(id).len() == 2 || run.app.closed(id).is_some())?;
+        run.lp.conn(id).close(Some(1000), "")?;
+        run.ended(id)?;
+        clean(run, id)?;
+    }
+    Ok(())
 }
 
 fn hold(run: &mut Run, target: &str) -> Result<(wsabi::ConnId, wsabi::ConnId)> {
