@@ -129,6 +129,11 @@ def everyday():
               uses=("nm and readelf", "pkg-config", "cmake", "libuv", "glib")),
         Suite("c-watched", [[PYTHON, "ffi/tests/run.py", "--watched"]],
               uses=("nm and readelf", "valgrind")),
+        # Optimized a little: tens of thousands of runs.
+        Suite("faults", [["cargo", "test", "-p", "wsabi", "--test", "net_faults",
+                          "--target-dir", str(TARGET / "faults"), "--", "--nocapture"]],
+              env={"RUSTFLAGS": "--cfg wsabi_faults", "CARGO_PROFILE_TEST_OPT_LEVEL": "1",
+                   "CARGO_PROFILE_DEV_OPT_LEVEL": "1"}),
         Suite("examples", [[PYTHON, "tools/check_examples.py"]], uses=("flock",)),
         autobahn("server", "c", "autobahn-server"),
         autobahn("client", "c", "autobahn-client"),

@@ -24,7 +24,7 @@ const FLOORS: &[&str] = &[
     "protocol::frame protocol::message protocol::deflate protocol::extension protocol::prepared",
     "protocol::receive protocol::send protocol::handshake",
     "protocol::connection net::transport net::tls net::socket net::poller net::timers \
-     net::address net::random net::number net::resolver",
+     net::address net::random net::number net::resolver net::sys",
     "net::slot net::handler net::listener net::connector net::output net::context net::commands net::conn net::broadcast net::budget \
      net::writing net::lifecycle net::dialing net::serving",
     "net::loop net::handle net::reading",

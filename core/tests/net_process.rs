@@ -95,6 +95,11 @@ fn without_descriptors_accepting_pauses_and_goes_on_afterwards() {
     });
     let _ = world.lp.conn(opened.unwrap()).send_text("hello").unwrap();
     // A client of this loop cannot have a socket either, and is told so.
+    assert_eq!(
+        world.app.count("error"),
+        1,
+        "told once, however often it is tried"
+    );
     let refused = world.connect(address, &client(calm()));
     let closed = world.ended(refused);
     assert_eq!(closed.error.unwrap().os_error(), libc::EMFILE);
@@ -110,9 +115,14 @@ fn without_descriptors_accepting_pauses_and_goes_on_afterwards() {
         }
         world.app.count("open") == CROWD && world.lp.stats().connections == 0
     });
-    let errors = world.app.count("error");
     world.turns_in(ms(250));
-    assert_eq!(world.app.count("error"), errors, "the shortage is over");
+    assert_eq!(world.app.count("error"), 1, "the shortage is over");
+    // Another shortage is told again.
+    allow_descriptors(1);
+    let _crowd = [Peer::connect(address)];
+    world.until("the application is told again", |world| {
+        world.app.count("error") == 2
+    });
     world.end();
 }
 

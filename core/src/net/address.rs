@@ -5,6 +5,7 @@
 //! Does not know: connections, threads, or what is spoken.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::sys::{Call, call};
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -153,7 +154,7 @@ pub(crate) fn bind_addresses(host: Option<&str>, port: u16) -> Result<Vec<Socket
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    look_up(host, port).map_err(|error| {
+    call(Call::Resolve, || look_up(host, port)).map_err(|error| {
         Error::from_io(
             ErrorKind::Resolve,
             format_args!("cannot resolve the host {host:?}"),

@@ -232,11 +232,19 @@ impl Context {
         Ok(())
     }
 
-    /// Tells the poller what a connection waits for.
+    /// Tells the poller what a connection waits for. If that is refused, the next dispatch tries
+    /// once more, and ends the connection if it is refused again.
     pub(crate) fn update_interest(&mut self, id: ConnId) {
+        if self.try_interest(id).is_err() {
+            self.queue_unread(id);
+        }
+    }
+
+    /// As [`update_interest`](Self::update_interest), without a second chance.
+    pub(crate) fn try_interest(&mut self, id: ConnId) -> io::Result<()> {
         let slot = self.slots.at(id.index());
         let (Some(socket), false) = (&slot.socket, slot.flags.detached) else {
-            return;
+            return Ok(());
         };
         let readable = match &slot.stage {
             Stage::Opening(pending) => match pending.opening {
@@ -252,15 +260,10 @@ impl Context {
             writable: slot.flags.blocked,
         };
         if interest != slot.interest {
-            // The kernel refuses this only for want of memory; the next change tries again.
-            if self
-                .poller
-                .modify(socket.fd(), id.as_u64(), interest)
-                .is_ok()
-            {
-                slot.interest = interest;
-            }
+            self.poller.modify(socket.fd(), id.as_u64(), interest)?;
+            slot.interest = interest;
         }
+        Ok(())
     }
 
     /// Sets the timer of a connection if its deadline is earlier than what the timer is set for; a

@@ -13,6 +13,7 @@ use crate::net::number::ConnId;
 use crate::net::poller::Interest;
 use crate::net::slot::{Opening, Stage};
 use crate::net::socket::{Socket, connect_tcp, connect_unix};
+use crate::net::sys::resolved;
 
 impl Context {
     pub(crate) fn connect_unix(&mut self, id: ConnId, path: &Path) {
@@ -52,7 +53,7 @@ impl Context {
                 .as_ref()
                 .map(|request| request.0.authority.clone())
                 .unwrap_or_default();
-            let failure = match answer {
+            let failure = match resolved(answer) {
                 Ok(addresses) if !addresses.is_empty() => {
                     self.connect_to(id, VecDeque::from(addresses));
                     continue;

@@ -166,6 +166,9 @@ pub(crate) struct Server {
     pub(crate) stop_deadline: Option<Time>,
     /// When accepting goes on after descriptors ran out.
     pub(crate) accept_again: Option<Time>,
+    /// The error with which accepting has failed and the application was told of, until everybody
+    /// who waited has been accepted.
+    pub(crate) short_of: Option<Option<i32>>,
     /// Connections that belong to it, whatever their stage.
     pub(crate) connections: usize,
     /// Opening handshakes whose request is being read.
@@ -282,6 +285,7 @@ impl Servers {
             stopped: Stopped::default(),
             stop_deadline: None,
             accept_again: None,
+            short_of: None,
             connections: 0,
             pending: 0,
             pending_order: VecDeque::new(),

@@ -25,5 +25,9 @@ pub(crate) mod resolver;
 mod serving;
 pub mod slot;
 pub mod socket;
+#[cfg(wsabi_faults)]
+pub mod sys;
+#[cfg(not(wsabi_faults))]
+pub(crate) mod sys;
 pub(crate) mod timers;
 pub mod writing;

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use crate::net::sys::{Call, call};
 use crate::protocol::mask::Random;
 
 /// Bytes fetched at once: a system call for every 256 masking keys.
@@ -20,7 +21,9 @@ impl SystemRandom {
     /// Opens the source, and fails if the system has none.
     pub(crate) fn new() -> io::Result<Self> {
         let mut batch = Box::new([0; BATCH]);
-        getrandom::fill(batch.as_mut_slice())?;
+        call(Call::Random, || {
+            getrandom::fill(batch.as_mut_slice()).map_err(io::Error::from)
+        })?;
         Ok(Self { batch, used: 0 })
     }
 }

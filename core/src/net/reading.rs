@@ -30,7 +30,7 @@ impl Context {
     /// Goes on with a connection that was not read for a while, at what was read before.
     pub(crate) fn read_again(&mut self, id: ConnId) {
         let slot = self.slots.at(id.index());
-        let has_unread = slot.unread.is_some();
+        let has_unread = slot.unread.is_some() || slot.flags.broken;
         if mem::take(&mut slot.flags.detached) {
             let socket = slot.socket.take();
             let attached = socket.map(|socket| self.attach(id, socket, Interest::READ));
@@ -91,6 +91,10 @@ impl Loop {
 
     /// A connection is to be gone on with, whatever the poller says.
     pub(crate) fn on_queued<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
+        if let Err(error) = self.try_interest(id) {
+            let error = Error::from_io(ErrorKind::Io, "cannot watch the socket", &error);
+            return self.end(id, error, true);
+        }
         let Some(slot) = self.slots.get(id) else {
             return;
         };
@@ -99,11 +103,21 @@ impl Loop {
             && let Some(mut bytes) = slot.unread.take()
         {
             drain(self, id, &mut bytes, handler);
+            self.go_on_if_broken(id);
             return;
         }
         if slot.flags.broken {
             self.on_readable(id, false, handler);
         } else if slot.unread.is_some() && slot.is_delivering() {
+            self.queue_unread(id);
+        }
+    }
+
+    /// Sees to it that a transport that takes no more output is read until it has no more input: what
+    /// ends it may be none of the poller's business, when only writing has failed.
+    fn go_on_if_broken(&mut self, id: ConnId) {
+        let slot = self.slots.get(id);
+        if slot.is_some_and(|slot| slot.flags.broken && slot.is_delivering()) {
             self.queue_unread(id);
         }
     }
@@ -167,6 +181,9 @@ impl Loop {
             fail(context, id, error, handler);
         } else {
             drain(self, id, &mut [], handler);
+        }
+        if broken {
+            self.go_on_if_broken(id);
         }
     }
 

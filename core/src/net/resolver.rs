@@ -3,6 +3,7 @@
 //! Does not know: connections, or what becomes of an answer.
 
 use crate::net::address::look_up;
+use crate::net::sys::{Call, call};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -134,10 +135,8 @@ impl Shared {
 
 fn start_thread(work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     // Not joined: it ends by itself, and a lookup cannot be interrupted.
-    thread::Builder::new()
-        .name("wsabi-resolve".to_owned())
-        .spawn(work)
-        .map(drop)
+    let thread = thread::Builder::new().name("wsabi-resolve".to_owned());
+    call(Call::Thread, || thread.spawn(work).map(drop))
 }
 
 #[cfg(test)]

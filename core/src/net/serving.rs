@@ -39,6 +39,7 @@ impl Context {
                     }
                 }
                 Ok(None) => {
+                    server.short_of = None;
                     self.poller
                         .blocked(listener_token(id, number), Interest::READ);
                     return;
@@ -49,23 +50,22 @@ impl Context {
     }
 
     /// Descriptors or memory ran out: connections wait in the kernel's queue for a while, instead
-    /// of making the loop spin.
+    /// of making the loop spin. Told once, until everybody who waited has been accepted.
     fn pause_accepting(&mut self, id: ServerId, error: &io::Error) {
         let again = self.now.after(ACCEPT_PAUSE);
         let Some(server) = self.servers.get(id) else {
             return;
         };
         server.accept_again = Some(again);
-        let tokens: Vec<_> = server
-            .sockets
-            .iter()
-            .enumerate()
-            .map(|(number, socket)| (socket.fd(), listener_token(id, number)))
-            .collect();
-        for (fd, token) in tokens {
-            // Cannot fail: the registration exists.
-            let _ = self.poller.modify(fd, token, Interest::NONE);
+        // Not with an interest in nothing, because that can be refused.
+        for socket in &server.sockets {
+            self.poller.remove(socket.fd());
         }
+        let code = error.raw_os_error();
+        if server.short_of == Some(code) {
+            return;
+        }
+        server.short_of = Some(code);
         let error = Error::from_io(ErrorKind::Io, "cannot accept connections for now", error);
         self.log(LogLevel::Error, || error.to_string());
         self.notices.push_back(Notice::Error {
@@ -174,13 +174,12 @@ impl Context {
             if server.accept_again.is_some_and(|at| at <= now) {
                 server.accept_again = None;
                 for (number, socket) in server.sockets.iter().enumerate() {
-                    // If this fails the server stays deaf until the next pause ends; it does not,
-                    // because a registration exists and is only changed.
-                    let _ = self.poller.modify(
-                        socket.fd(),
-                        listener_token(server.id, number),
-                        Interest::READ,
-                    );
+                    let token = listener_token(server.id, number);
+                    // It may be in the set already, if another failed after the last pause.
+                    self.poller.remove(socket.fd());
+                    if self.poller.add(socket.fd(), token, Interest::READ).is_err() {
+                        server.accept_again = Some(now.after(ACCEPT_PAUSE));
+                    }
                 }
             }
         }

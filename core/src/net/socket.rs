@@ -5,6 +5,7 @@
 //!
 //! Does not know: who waits for readiness, or what the bytes mean.
 
+use crate::net::sys::{Call, at_most, call};
 use socket2::{Domain, SockAddr, Type};
 use std::fmt;
 use std::fs;
@@ -41,15 +42,15 @@ pub(crate) fn listen_tcp(
     dual_stack: bool,
 ) -> io::Result<Socket> {
     let socket = new_socket(Domain::for_address(addr))?;
-    socket.set_reuse_address(true)?;
+    call(Call::SetOption, || socket.set_reuse_address(true))?;
     if reuse_port {
-        socket.set_reuse_port(true)?;
+        call(Call::SetOption, || socket.set_reuse_port(true))?;
     }
     if addr.is_ipv6() {
-        socket.set_only_v6(!dual_stack)?;
+        call(Call::SetOption, || socket.set_only_v6(!dual_stack))?;
     }
-    socket.bind(&addr.into())?;
-    socket.listen(backlog)?;
+    bind(&socket, &addr.into())?;
+    call(Call::Listen, || socket.listen(backlog))?;
     Ok(Socket(socket))
 }
 
@@ -60,14 +61,14 @@ pub(crate) fn listen_tcp(
 pub(crate) fn listen_unix(path: &Path, backlog: i32) -> io::Result<Socket> {
     let addr = unix_addr(path)?;
     let socket = new_socket(Domain::UNIX)?;
-    match socket.bind(&addr) {
+    match bind(&socket, &addr) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path, &addr) => {
             fs::remove_file(path)?;
-            socket.bind(&addr)?;
+            bind(&socket, &addr)?;
         }
         bound => bound?,
     }
-    socket.listen(backlog)?;
+    call(Call::Listen, || socket.listen(backlog))?;
     Ok(Socket(socket))
 }
 
@@ -95,7 +96,7 @@ impl Socket {
     pub(crate) fn accept(&self) -> io::Result<Option<Self>> {
         let mut failed = 0;
         loop {
-            return match accept_from(&self.0) {
+            return match call(Call::Accept, || accept_from(&self.0)) {
                 Ok(socket) => Ok(Some(Self(socket))),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -110,7 +111,7 @@ impl Socket {
 
     /// The outcome of a connect that was started, once the socket is writable.
     pub(crate) fn take_error(&self) -> io::Result<()> {
-        self.0.take_error()?.map_or(Ok(()), Err)
+        call(Call::Outcome, || self.0.take_error()?.map_or(Ok(()), Err))
     }
 
     /// Turns Nagle's algorithm off or on; without effect on a unix socket.
@@ -121,7 +122,7 @@ impl Socket {
             Some(libc::EINVAL) => cfg!(target_vendor = "apple"),
             _ => false,
         };
-        match self.0.set_tcp_nodelay(on) {
+        match call(Call::SetOption, || self.0.set_tcp_nodelay(on)) {
             Err(error) if harmless(&error) => Ok(()),
             result => result,
         }
@@ -138,7 +139,10 @@ impl Socket {
                 "no room to receive into",
             ));
         }
-        unless_blocked(|| (&self.0).read(buf))
+        unless_blocked(Call::Recv, || {
+            let room = at_most(Call::Recv, buf.len());
+            (&self.0).read(&mut buf[..room])
+        })
     }
 
     /// Appends what it reads to `buf`, at most `max` bytes and never more than there is capacity for.
@@ -153,7 +157,10 @@ impl Socket {
                 "no room to receive into",
             ));
         }
-        let received = unless_blocked(|| self.0.recv(&mut spare[..room]))?;
+        let received = unless_blocked(Call::Recv, || {
+            let room = at_most(Call::Recv, room);
+            self.0.recv(&mut spare[..room])
+        })?;
         if let Some(count) = received {
             let len = buf.len() + count;
             // SAFETY: the kernel has written `count` bytes right behind the vector's old end, within
@@ -165,23 +172,34 @@ impl Socket {
 
     /// Writes as much as the kernel takes; `None` when it would block.
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<Option<usize>> {
-        unless_blocked(|| self.0.send_with_flags(data, SEND_FLAGS))
+        unless_blocked(Call::Send, || {
+            let count = at_most(Call::Send, data.len());
+            self.0.send_with_flags(&data[..count], SEND_FLAGS)
+        })
     }
 
     /// Writes all of `parts` in order and in one call, as much as the kernel takes of them.
     pub(crate) fn send_slices(&self, parts: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        unless_blocked(|| self.0.send_vectored_with_flags(parts, SEND_FLAGS))
+        unless_blocked(Call::Send, || {
+            let all = parts.iter().map(|part| part.len()).sum();
+            let count = at_most(Call::Send, all);
+            if count < all {
+                let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+                return self.0.send_with_flags(&bytes[..count], SEND_FLAGS);
+            }
+            self.0.send_vectored_with_flags(parts, SEND_FLAGS)
+        })
     }
 
     /// Ends the outgoing half of the stream once all that was written has been sent.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        retry(|| self.0.shutdown(Shutdown::Write))
+        retry(Call::Shutdown, || self.0.shutdown(Shutdown::Write))
     }
 
     /// Closes and throws away what has not been sent; the peer of a TCP connection sees a reset.
     pub(crate) fn reset(self) {
         // If this is refused, closing sends FIN instead, and the peer is rid of the connection too.
-        let _ = self.0.set_linger(Some(Duration::ZERO));
+        let _ = call(Call::SetOption, || self.0.set_linger(Some(Duration::ZERO)));
     }
 
     /// The address of the other end; `None` when there is no other end any more.
@@ -259,9 +277,15 @@ pub(crate) fn fork_count() -> u32 {
 }
 
 fn new_socket(domain: Domain) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(domain, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    call(Call::Socket, || {
+        let socket = socket2::Socket::new(domain, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    })
+}
+
+fn bind(socket: &socket2::Socket, addr: &SockAddr) -> io::Result<()> {
+    call(Call::Bind, || socket.bind(addr))
 }
 
 /// The system would cut a path at a NUL, and choose a name of its own for an empty one.
@@ -280,7 +304,7 @@ fn connect(domain: Domain, addr: &SockAddr) -> io::Result<Socket> {
     let started = |error: &io::Error| {
         error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == ErrorKind::Interrupted
     };
-    match socket.connect(addr) {
+    match call(Call::Connect, || socket.connect(addr)) {
         Err(error) if !started(&error) => Err(error),
         _ => Ok(Socket(socket)),
     }
@@ -318,27 +342,30 @@ fn accept_from(listener: &socket2::Socket) -> io::Result<socket2::Socket> {
 /// Errors of accept(2) that belong to the connection it took from the queue, not to the listener.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use libc::{ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH};
-    use libc::{ENETDOWN, ENETUNREACH, ENOPROTOOPT, EPROTO};
+    use libc::{ENETDOWN, ENETUNREACH, ENOPROTOOPT, EPERM, EPROTO, ETIMEDOUT};
     match error.raw_os_error() {
         #[cfg(target_os = "linux")]
         Some(libc::ENONET) => true,
         Some(ECONNABORTED | ECONNRESET | EHOSTDOWN | EHOSTUNREACH) => true,
-        Some(ENETDOWN | ENETUNREACH | ENOPROTOOPT | EPROTO) => true,
+        Some(ENETDOWN | ENETUNREACH | ENOPROTOOPT | EPERM | EPROTO | ETIMEDOUT) => true,
         _ => false,
     }
 }
 
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry<T>(which: Call, mut real: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        match call() {
+        match call(which, &mut real) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
         }
     }
 }
 
-fn unless_blocked(call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
-    match retry(call) {
+fn unless_blocked(
+    which: Call,
+    real: impl FnMut() -> io::Result<usize>,
+) -> io::Result<Option<usize>> {
+    match retry(which, real) {
         Ok(count) => Ok(Some(count)),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),

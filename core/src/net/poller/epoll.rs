@@ -5,6 +5,7 @@
 //! Does not know: sockets, or what the timer and the wake-ups are for.
 
 use super::readiness::{Interest, MAX_EVENTS, Ready, TIMER, WAKE, monotonic};
+use crate::net::sys::{Call, call};
 use crate::time::Time;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,23 +20,32 @@ pub(crate) struct Poller {
     timer: File,
     /// What the timerfd is set to; `None` when it is disarmed or its firing has been consumed.
     deadline: Option<Time>,
+    /// Whether the timerfd could not be set.
+    unset: bool,
     wake: Arc<Wake>,
     events: Box<[libc::epoll_event]>,
 }
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: the call takes no pointers and gives a new descriptor or an error.
-        let epoll = unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }?;
-        let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
-        // SAFETY: as above.
-        let timer = unsafe { owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, flags)) }?;
-        // SAFETY: as above.
-        let wake = unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }?;
+        let epoll = call(Call::EpollCreate, || {
+            // SAFETY: the call takes no pointers and gives a new descriptor or an error.
+            unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }
+        })?;
+        let timer = call(Call::TimerCreate, || {
+            let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+            // SAFETY: as above.
+            unsafe { owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, flags)) }
+        })?;
+        let wake = call(Call::EventCreate, || {
+            // SAFETY: as above.
+            unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }
+        })?;
         let poller = Self {
             epoll,
             timer: File::from(timer),
             deadline: None,
+            unset: false,
             wake: Arc::new(Wake {
                 event: File::from(wake),
                 pending: AtomicBool::new(false),
@@ -103,25 +113,21 @@ impl Poller {
     ) -> io::Result<bool> {
         ready.clear();
         let (events, timeout) = (self.events.as_mut_ptr(), milliseconds(timeout));
-        // SAFETY: `events` has room for MAX_EVENTS entries, and nothing else uses it meanwhile.
-        let count = unsafe {
-            libc::epoll_wait(
-                self.epoll.as_raw_fd(),
-                events,
-                MAX_EVENTS as libc::c_int,
-                timeout,
-            )
-        };
-        let Ok(count) = usize::try_from(count) else {
-            let error = io::Error::last_os_error();
-            let interrupted = error.kind() == io::ErrorKind::Interrupted;
-            return if interrupted { Ok(false) } else { Err(error) };
+        let waited = call(Call::EpollWait, || {
+            let (epoll, room) = (self.epoll.as_raw_fd(), MAX_EVENTS as libc::c_int);
+            // SAFETY: `events` has room for MAX_EVENTS entries, and nothing else uses it meanwhile.
+            let count = unsafe { libc::epoll_wait(epoll, events, room, timeout) };
+            usize::try_from(count).map_err(|_| io::Error::last_os_error())
+        });
+        let count = match waited {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            waited => waited?,
         };
         for &event in &self.events[..count] {
             match event.u64 {
                 WAKE => self.wake.consume(),
                 TIMER => {
-                    if take_count(&self.timer) {
+                    if take_count(Call::TimerRead, &self.timer) {
                         self.deadline = None;
                     }
                 }
@@ -135,6 +141,9 @@ impl Poller {
     pub(crate) fn blocked(&mut self, _token: u64, _interest: Interest) {}
 
     /// Ends a wait at the time `at`, once; `None` takes that back.
+    ///
+    /// # Errors
+    /// The system's. The first of several in a row ends the next wait, so that it can be tried again.
     pub(crate) fn set_timer(&mut self, at: Option<Time>) -> io::Result<()> {
         if self.deadline == at {
             return Ok(());
@@ -147,19 +156,20 @@ impl Poller {
             it_interval: never,
             it_value: at.map_or(never, absolute),
         };
-        let timer = self.timer.as_raw_fd();
-        // SAFETY: `setting` is valid for reads during the call; the null pointer asks for no old value.
-        let result = unsafe {
-            libc::timerfd_settime(
-                timer,
-                libc::TFD_TIMER_ABSTIME,
-                &setting,
-                std::ptr::null_mut(),
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
+        let set = call(Call::TimerSet, || {
+            let (timer, flags) = (self.timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME);
+            // SAFETY: `setting` is valid for reads during the call; the null pointer asks for no old
+            // value.
+            match unsafe { libc::timerfd_settime(timer, flags, &setting, std::ptr::null_mut()) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        });
+        let again = std::mem::replace(&mut self.unset, set.is_err());
+        if set.is_err() && !again {
+            self.wake.raise();
         }
+        set?;
         self.deadline = at;
         Ok(())
     }
@@ -184,10 +194,17 @@ impl Poller {
             events |= libc::EPOLLOUT as u32;
         }
         let mut event = libc::epoll_event { events, u64: token };
-        // SAFETY: `event` is valid for the length of the call; the kernel checks both descriptors.
-        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+        let mut control = || {
+            // SAFETY: `event` is valid for the length of the call; the kernel checks both descriptors.
+            match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        match operation {
+            libc::EPOLL_CTL_ADD => call(Call::EpollAdd, control),
+            libc::EPOLL_CTL_MOD => call(Call::EpollModify, control),
+            _ => control(),
         }
     }
 }
@@ -215,22 +232,25 @@ struct Wake {
 impl Wake {
     fn raise(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
-            // The counter holds 1 at most, so there is room, and a wait on it never blocks.
-            let _ = (&self.event).write(&1u64.to_ne_bytes());
+            // The counter holds 1 at most, so there is room, and only a signal can be in the way.
+            let write = || (&self.event).write(&1u64.to_ne_bytes());
+            while call(Call::EventWrite, write)
+                .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
+            {}
         }
     }
 
     /// First the counter, then the flag: a wake-up between the two finds the flag up and needs no more,
     /// because the wait that consumes it has not returned yet.
     fn consume(&self) {
-        take_count(&self.event);
+        take_count(Call::EventRead, &self.event);
         self.pending.swap(false, Ordering::AcqRel);
     }
 }
 
 /// Takes the counter of an eventfd or timerfd back to zero; false if it was.
-fn take_count(mut counter: &File) -> bool {
-    counter.read(&mut [0; size_of::<u64>()]).is_ok()
+fn take_count(which: Call, mut counter: &File) -> bool {
+    call(which, || counter.read(&mut [0; size_of::<u64>()])).is_ok()
 }
 
 /// # Safety
