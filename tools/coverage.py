@@ -25,7 +25,7 @@ from checkout import ROOT, TARGET
 FLOOR = 98.0
 FOLDER = "core/src/protocol"
 BUILD = TARGET / "coverage"
-HOW = "rustup component add llvm-tools, or apt-get install llvm-{major} (as new as rustc's LLVM)"
+HOW = "rustup component add llvm-tools, or apt-get install llvm-22 or what is as new as rustc's LLVM"
 
 
 def rustc(*arguments):
@@ -55,10 +55,6 @@ def llvm_tools():
         if version and int(version[1]) >= major:
             return found
     return None
-
-
-def how():
-    return HOW.format(major=llvm_major())
 
 
 def build():
@@ -142,7 +138,7 @@ def main():
         parser.error(f"{args.folder} is no folder of this checkout")
     tools = llvm_tools()
     if tools is None:
-        print(f"missing: llvm-cov and llvm-profdata ({how()})", file=sys.stderr)
+        print(f"missing: llvm-cov and llvm-profdata ({HOW})", file=sys.stderr)
         return 2
     profdata, cov = tools
     programs = build()

@@ -42,7 +42,10 @@ pub(crate) fn handlers(owner: *const Owner, is_server: bool) -> wsabi_handlers {
 ///
 /// # Safety
 /// `user` came from [`World::owner`], and the world lives.
-unsafe fn enter<'a>(pointer: *mut wsabi_loop, user: *mut c_void) -> (&'a World<'static>, &'a Owner) {
+unsafe fn enter<'a>(
+    pointer: *mut wsabi_loop,
+    user: *mut c_void,
+) -> (&'a World<'static>, &'a Owner) {
     // SAFETY: the caller's promise.
     let owner = unsafe { &*user.cast::<Owner>() };
     // SAFETY: as above.
@@ -87,12 +90,21 @@ unsafe fn read(handshake: *const wsabi_handshake) -> Vec<u8> {
         let query = octets(wsabi_handshake_query(handshake));
         let method = octets(wsabi_handshake_method(handshake));
         let is_request = wsabi_handshake_status(handshake) == 0;
-        assert_eq!((is_request, is_request), (!method.is_empty(), !path.is_empty()));
+        assert_eq!(
+            (is_request, is_request),
+            (!method.is_empty(), !path.is_empty())
+        );
         assert!(target.len() >= query.len());
-        let mut header = wsabi_header { name: calls::EMPTY, value: calls::EMPTY };
+        let mut header = wsabi_header {
+            name: calls::EMPTY,
+            value: calls::EMPTY,
+        };
         let count = wsabi_handshake_header_count(handshake);
         for index in 0..count {
-            assert_eq!(wsabi_handshake_header_at(handshake, index, &raw mut header), 0);
+            assert_eq!(
+                wsabi_handshake_header_at(handshake, index, &raw mut header),
+                0
+            );
             let mut name = octets(header.name);
             assert!(!name.is_empty());
             name.push(0);
@@ -100,14 +112,23 @@ unsafe fn read(handshake: *const wsabi_handshake) -> Vec<u8> {
             assert!(!found.data.is_null() || header.value.len == 0);
             octets(header.value);
         }
-        assert_eq!(wsabi_handshake_header_at(handshake, count, &raw mut header), -1);
+        assert_eq!(
+            wsabi_handshake_header_at(handshake, count, &raw mut header),
+            -1
+        );
         let count = wsabi_handshake_subprotocol_count(handshake);
         let mut name = calls::EMPTY;
         for index in 0..count {
-            assert_eq!(wsabi_handshake_subprotocol_at(handshake, index, &raw mut name), 0);
+            assert_eq!(
+                wsabi_handshake_subprotocol_at(handshake, index, &raw mut name),
+                0
+            );
             assert!(!octets(name).is_empty());
         }
-        assert_eq!(wsabi_handshake_subprotocol_at(handshake, count, &raw mut name), -1);
+        assert_eq!(
+            wsabi_handshake_subprotocol_at(handshake, count, &raw mut name),
+            -1
+        );
         path
     }
 }
@@ -122,13 +143,22 @@ unsafe extern "C" fn on_upgrade(
     let ((world, owner), path) = unsafe { (enter(pointer, user), read(request)) };
     assert!(world.find(owner.at, conn).is_none(), "a number comes once");
     // SAFETY: the loop is alive.
-    assert_eq!(unsafe { wsabi_conn_state(pointer, conn) }, WSABI_STATE_CONNECTING);
+    assert_eq!(
+        unsafe { wsabi_conn_state(pointer, conn) },
+        WSABI_STATE_CONNECTING
+    );
     let mut ends = world.ends.borrow_mut();
     let own = format!("/{}/", world.run);
     let peer = path.strip_prefix(own.as_bytes());
     let peer = peer.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     let place = ends.len();
-    ends.push(End { at: owner.at, id: conn, is_server: true, peer, ..End::default() });
+    ends.push(End {
+        at: owner.at,
+        id: conn,
+        is_server: true,
+        peer,
+        ..End::default()
+    });
     if let Some(peer) = peer {
         let other: &mut End = &mut ends[peer];
         assert!(!other.is_server && other.peer.is_none());
@@ -153,7 +183,12 @@ unsafe extern "C" fn on_http(
     // SAFETY: as in `on_upgrade`.
     let ((world, owner), _) = unsafe { (enter(pointer, user), read(request)) };
     assert!(world.find(owner.at, conn).is_none(), "a number comes once");
-    let end = End { at: owner.at, id: conn, is_server: true, ..End::default() };
+    let end = End {
+        at: owner.at,
+        id: conn,
+        is_server: true,
+        ..End::default()
+    };
     world.ends.borrow_mut().push(end);
     go_on(world);
 }
@@ -170,7 +205,10 @@ unsafe extern "C" fn on_open(
     assert_eq!(unsafe { wsabi_conn_state(pointer, conn) }, WSABI_STATE_OPEN);
     let mut server = u64::MAX;
     // SAFETY: as above, and the place is valid.
-    assert_eq!(unsafe { wsabi_conn_server(pointer, conn, &raw mut server) }, 0);
+    assert_eq!(
+        unsafe { wsabi_conn_server(pointer, conn, &raw mut server) },
+        0
+    );
     assert_eq!(server != 0, owner.is_server);
     let place = world.find(owner.at, conn).expect("it was told of before");
     {
@@ -185,7 +223,10 @@ unsafe extern "C" fn on_open(
 fn open_end(world: &World<'_>, owner: &Owner, conn: wsabi_conn) -> usize {
     let place = world.find(owner.at, conn).expect("it was told of before");
     let end = &world.ends.borrow()[place];
-    assert!(end.opened && !end.closed, "a callback before the first or after the last");
+    assert!(
+        end.opened && !end.closed,
+        "a callback before the first or after the last"
+    );
     place
 }
 
@@ -208,7 +249,10 @@ unsafe extern "C" fn on_message(
         ends[place].heard += 1;
         if let Some(peer) = ends[place].peer {
             let (kind, sent) = ends[peer].sent.get(heard).expect("it was sent");
-            assert!((*kind, sent.as_slice()) == (message.r#type, payload), "another message");
+            assert!(
+                (*kind, sent.as_slice()) == (message.r#type, payload),
+                "another message"
+            );
         }
     }
     go_on(world);
@@ -261,7 +305,10 @@ unsafe extern "C" fn on_close(
         let mut ends = world.ends.borrow_mut();
         let end = &mut ends[place];
         assert!(!end.closed, "the last callback comes once");
-        assert!(end.opened || !end.is_server, "a server is told of what has opened");
+        assert!(
+            end.opened || !end.is_server,
+            "a server is told of what has opened"
+        );
         end.closed = true;
         assert!(end.opened || close.clean == 0);
         if close.clean == 1
@@ -307,10 +354,17 @@ unsafe extern "C" fn on_stopped(
     // SAFETY: as in `on_upgrade`, and the counts live.
     let ((world, owner), counts) = unsafe { (enter(pointer, user), &*counts) };
     let servers = world.servers.borrow();
-    let mut known = servers.iter().filter(|s| s.at == owner.at && s.id == server);
+    let mut known = servers
+        .iter()
+        .filter(|s| s.at == owner.at && s.id == server);
     assert!(known.next().is_some_and(|s| ptr::eq(s.owner, owner)));
     drop(servers);
-    let all = world.ends.borrow().iter().filter(|end| end.is_server && end.opened).count();
+    let all = world
+        .ends
+        .borrow()
+        .iter()
+        .filter(|end| end.is_server && end.opened)
+        .count();
     assert!(counts.clean + counts.forced <= all as u64);
     go_on(world);
     owner.ended.set(true);

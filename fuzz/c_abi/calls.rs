@@ -19,7 +19,10 @@ use crate::status::*;
 use crate::types::*;
 use crate::world::{End, Owner, Server, World, check};
 
-pub(crate) const EMPTY: wsabi_str = wsabi_str { data: ptr::null(), len: 0 };
+pub(crate) const EMPTY: wsabi_str = wsabi_str {
+    data: ptr::null(),
+    len: 0,
+};
 
 /// Struct sizes that no version has, or that cut fields off.
 const SIZES: [usize; 6] = [0, 7, 8, 24, usize::MAX, 1 << 20];
@@ -72,7 +75,11 @@ pub(crate) fn call(world: &World<'_>) {
 fn pick(world: &World<'_>, at: usize) -> u64 {
     let index = world.below(24);
     let ends = world.ends.borrow();
-    let own: Vec<u64> = ends.iter().filter(|end| end.at == at).map(|end| end.id).collect();
+    let own: Vec<u64> = ends
+        .iter()
+        .filter(|end| end.at == at)
+        .map(|end| end.id)
+        .collect();
     match index {
         23 => world.next(),
         22 => 0,
@@ -97,7 +104,11 @@ fn buffered(pointer: *mut wsabi_loop, conn: u64) -> Option<u64> {
     let mut amount = u64::MAX;
     // SAFETY: the loop is alive, and the place valid.
     let status = check(unsafe { wsabi_conn_buffered(pointer, conn, &raw mut amount) });
-    assert_eq!(status == WSABI_OK, amount != u64::MAX, "written exactly on success");
+    assert_eq!(
+        status == WSABI_OK,
+        amount != u64::MAX,
+        "written exactly on success"
+    );
     (status == WSABI_OK).then_some(amount)
 }
 
@@ -113,7 +124,11 @@ fn dispatch(world: &World<'_>, at: usize) {
                 wsabi_loop_dispatch(pointer, &raw mut more)
             }
         });
-        assert_eq!(more < 2, status == WSABI_OK && !poll, "written exactly on success");
+        assert_eq!(
+            more < 2,
+            status == WSABI_OK && !poll,
+            "written exactly on success"
+        );
         status
     });
     match status {
@@ -146,7 +161,11 @@ fn check_send(
     let (state, before) = (state(pointer, conn), buffered(pointer, conn));
     let status = check(send());
     if status < 0 {
-        assert_eq!(buffered(pointer, conn).filter(|_| before.is_some()), before, "nothing is queued");
+        assert_eq!(
+            buffered(pointer, conn).filter(|_| before.is_some()),
+            before,
+            "nothing is queued"
+        );
     }
     match (state, valid) {
         (WSABI_STATE_OPEN, true) => assert!(
@@ -155,12 +174,19 @@ fn check_send(
         ),
         (WSABI_STATE_OPEN, false) => assert!(matches!(status, WSABI_E_INVALID | WSABI_E_STATE)),
         (WSABI_STATE_CONNECTING, _) => assert!(matches!(status, WSABI_E_STATE | WSABI_E_INVALID)),
-        _ => assert!(matches!(status, WSABI_E_CLOSED | WSABI_E_INVALID | WSABI_E_STATE)),
+        _ => assert!(matches!(
+            status,
+            WSABI_E_CLOSED | WSABI_E_INVALID | WSABI_E_STATE
+        )),
     }
     if is_stale(world, at, conn) {
         assert!(matches!(status, WSABI_E_CLOSED | WSABI_E_INVALID));
     }
-    (status >= 0).then(|| world.find(at, conn).expect("an open connection was told of"))
+    (status >= 0).then(|| {
+        world
+            .find(at, conn)
+            .expect("an open connection was told of")
+    })
 }
 
 fn amid_fragments(world: &World<'_>, at: usize, conn: u64) -> Option<(u32, Vec<u8>)> {
@@ -203,7 +229,14 @@ fn fragment(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     let place = check_send(world, at, pointer, conn, valid, || {
         // SAFETY: the loop is alive, and the payload valid.
         unsafe {
-            wsabi_conn_send_fragment(pointer, conn, kind, payload.as_ptr().cast(), payload.len(), fin)
+            wsabi_conn_send_fragment(
+                pointer,
+                conn,
+                kind,
+                payload.as_ptr().cast(),
+                payload.len(),
+                fin,
+            )
         }
     });
     if let Some(place) = place {
@@ -239,7 +272,11 @@ fn close(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
         100..=149 => 0,
         _ => world.next::<u16>(),
     };
-    let reason = if world.next::<bool>() { world.payload() } else { Vec::new() };
+    let reason = if world.next::<bool>() {
+        world.payload()
+    } else {
+        Vec::new()
+    };
     let open = state(pointer, conn) == WSABI_STATE_OPEN;
     // SAFETY: the loop is alive, and the reason valid.
     let status = check(unsafe {
@@ -258,7 +295,10 @@ fn close(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
 fn command(world: &World<'_>, at: usize, act: impl FnOnce(u64) -> i32) {
     let conn = pick(world, at);
     let status = check(act(conn));
-    assert!(matches!(status, WSABI_OK | WSABI_E_CLOSED | WSABI_E_STATE), "{status}");
+    assert!(
+        matches!(status, WSABI_OK | WSABI_E_CLOSED | WSABI_E_STATE),
+        "{status}"
+    );
     if is_stale(world, at, conn) || conn == 0 {
         assert_eq!(status, WSABI_E_CLOSED);
     }
@@ -276,7 +316,13 @@ fn ask(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
         let status = check(wsabi_conn_server(pointer, conn, &raw mut server));
         assert_eq!(status == WSABI_OK, server != u64::MAX);
         check(wsabi_conn_subprotocol(pointer, conn, &raw mut subprotocol));
-        let status = check(wsabi_conn_peer(pointer, conn, buf.as_mut_ptr(), size, &raw mut len));
+        let status = check(wsabi_conn_peer(
+            pointer,
+            conn,
+            buf.as_mut_ptr(),
+            size,
+            &raw mut len,
+        ));
         if status == WSABI_OK {
             let text = CStr::from_ptr(buf.as_ptr());
             assert!(text.to_bytes().len() == len && text.to_bytes().starts_with(b"unix:"));
@@ -286,7 +332,10 @@ fn ask(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
         }
     }
     if is_stale(world, at, conn) && world.loops[at].depth.get() == 0 {
-        assert_eq!((state(pointer, conn), buffered(pointer, conn)), (WSABI_STATE_CLOSED, None));
+        assert_eq!(
+            (state(pointer, conn), buffered(pointer, conn)),
+            (WSABI_STATE_CLOSED, None)
+        );
     }
 }
 
@@ -302,15 +351,26 @@ fn headers(world: &World<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn views(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<wsabi_header> {
-    let view = |text: &[u8]| wsabi_str { data: text.as_ptr().cast(), len: text.len() };
-    let header = |(name, value): &(Vec<u8>, Vec<u8>)| wsabi_header { name: view(name), value: view(value) };
+    let view = |text: &[u8]| wsabi_str {
+        data: text.as_ptr().cast(),
+        len: text.len(),
+    };
+    let header = |(name, value): &(Vec<u8>, Vec<u8>)| wsabi_header {
+        name: view(name),
+        value: view(value),
+    };
     headers.iter().map(header).collect()
 }
 
 /// A C string of the input, without what would end it early.
 fn c_string(octets: Vec<u8>) -> CString {
-    CString::new(octets.into_iter().filter(|&octet| octet != 0).collect::<Vec<u8>>())
-        .expect("the zeros are gone")
+    CString::new(
+        octets
+            .into_iter()
+            .filter(|&octet| octet != 0)
+            .collect::<Vec<u8>>(),
+    )
+    .expect("the zeros are gone")
 }
 
 /// The size for a struct: mostly its own.
@@ -322,10 +382,21 @@ fn size_of_struct<T>(world: &World<'_>) -> usize {
 }
 
 fn answered(world: &World<'_>, at: usize, conn: u64, status: i32) {
-    let expected = [WSABI_OK, WSABI_E_INVALID, WSABI_E_STATE, WSABI_E_CLOSED, WSABI_E_UNSUPPORTED];
+    let expected = [
+        WSABI_OK,
+        WSABI_E_INVALID,
+        WSABI_E_STATE,
+        WSABI_E_CLOSED,
+        WSABI_E_UNSUPPORTED,
+    ];
     assert!(expected.contains(&status), "an answer is answered {status}");
-    let opened = world.find(at, conn).is_some_and(|place| world.ends.borrow()[place].opened);
-    assert!(!opened || status != WSABI_OK, "what is open is not answered any more");
+    let opened = world
+        .find(at, conn)
+        .is_some_and(|place| world.ends.borrow()[place].opened);
+    assert!(
+        !opened || status != WSABI_OK,
+        "what is open is not answered any more"
+    );
 }
 
 fn accept(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
@@ -341,9 +412,18 @@ fn accept(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
         headers: views.as_ptr(),
         header_count: views.len(),
     };
-    let options = if world.next::<bool>() { ptr::null() } else { &raw const options };
+    let options = if world.next::<bool>() {
+        ptr::null()
+    } else {
+        &raw const options
+    };
     // SAFETY: the loop is alive, and the options valid.
-    answered(world, at, conn, check(unsafe { wsabi_conn_accept(pointer, conn, options) }));
+    answered(
+        world,
+        at,
+        conn,
+        check(unsafe { wsabi_conn_accept(pointer, conn, options) }),
+    );
 }
 
 fn respond(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
@@ -358,9 +438,18 @@ fn respond(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
         status: 200 + u16::from(world.next::<u8>()) * 2,
         reserved16: [0; 3],
     };
-    let response = if world.below(16) == 0 { ptr::null() } else { &raw const response };
+    let response = if world.below(16) == 0 {
+        ptr::null()
+    } else {
+        &raw const response
+    };
     // SAFETY: the loop is alive, and the response valid.
-    answered(world, at, conn, check(unsafe { wsabi_conn_respond(pointer, conn, response) }));
+    answered(
+        world,
+        at,
+        conn,
+        check(unsafe { wsabi_conn_respond(pointer, conn, response) }),
+    );
 }
 
 /// Limits, some of them small; no times, because nothing waits here.
@@ -402,20 +491,32 @@ fn listen(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     let mut server = 0;
     // SAFETY: the loop is alive, and options and place are valid.
     let status = check(unsafe { wsabi_listen(pointer, &raw const options, &raw mut server) });
-    assert_eq!(status == WSABI_OK, server != 0, "written exactly on success");
+    assert_eq!(
+        status == WSABI_OK,
+        server != 0,
+        "written exactly on success"
+    );
     if status == WSABI_OK {
         let complete = options.struct_size == size_of::<wsabi_server_options>();
         assert!(count < 3 || !complete, "a NULL subprotocol is refused");
         if complete {
             let mut port = 1;
             // SAFETY: the loop is alive, and the place valid.
-            assert_eq!(unsafe { wsabi_server_port(pointer, server, &raw mut port) }, WSABI_OK);
+            assert_eq!(
+                unsafe { wsabi_server_port(pointer, server, &raw mut port) },
+                WSABI_OK
+            );
             assert_eq!(port, 0, "a unix socket has none");
         } else {
             // It listens on a port that nobody knows, without callbacks.
             end_owner(owner);
         }
-        world.servers.borrow_mut().push(Server { at, id: server, path, owner });
+        world.servers.borrow_mut().push(Server {
+            at,
+            id: server,
+            path,
+            owner,
+        });
     } else {
         end_owner(owner);
     }
@@ -431,7 +532,12 @@ fn stop_server(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     let server = {
         let servers = world.servers.borrow();
         let index = world.below(8);
-        servers.iter().rev().filter(|s| s.at == at).nth(index).map_or(index as u64, |s| s.id)
+        servers
+            .iter()
+            .rev()
+            .filter(|s| s.at == at)
+            .nth(index)
+            .map_or(index as u64, |s| s.id)
     };
     // SAFETY: the loop is alive.
     let status = check(unsafe { wsabi_server_stop(pointer, server, world.below(2) as u32 * 1000) });
@@ -471,14 +577,17 @@ fn connect(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     options.header_count = views.len();
     let mut conn = 0;
     // SAFETY: the loop is alive; url, options and place are valid.
-    let status = check(unsafe {
-        wsabi_connect(pointer, url.as_ptr(), &raw const options, &raw mut conn)
-    });
+    let status =
+        check(unsafe { wsabi_connect(pointer, url.as_ptr(), &raw const options, &raw mut conn) });
     assert_eq!(status == WSABI_OK, conn != 0, "written exactly on success");
     if status == WSABI_OK {
         assert!(count < 3, "a subprotocol that is given twice is refused");
         assert!(world.find(at, conn).is_none(), "a number comes once");
-        world.ends.borrow_mut().push(End { at, id: conn, ..End::default() });
+        world.ends.borrow_mut().push(End {
+            at,
+            id: conn,
+            ..End::default()
+        });
     } else {
         end_owner(owner);
     }
@@ -508,13 +617,19 @@ fn ask_loop(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     let mut stats = vec![0xffu8; size];
     // SAFETY: the loop is alive, and the place has as many octets.
     unsafe {
-        assert_eq!(check(wsabi_loop_stats(pointer, stats.as_mut_ptr().cast(), size)), WSABI_OK);
+        assert_eq!(
+            check(wsabi_loop_stats(pointer, stats.as_mut_ptr().cast(), size)),
+            WSABI_OK
+        );
         assert!(wsabi_loop_fd(pointer) >= 0);
         let timeout = wsabi_loop_timeout_ms(pointer);
         assert!(timeout >= -1 && (world.loops[at].depth.get() == 0 || timeout == -1));
     }
     let known = size.min(size_of::<wsabi_stats>());
-    assert!(stats[known..].iter().all(|&octet| octet == 0), "what is not known is zeroed");
+    assert!(
+        stats[known..].iter().all(|&octet| octet == 0),
+        "what is not known is zeroed"
+    );
 }
 
 /// Calls that are wrong whatever the state.
@@ -542,7 +657,12 @@ fn nonsense(world: &World<'_>, pointer: *mut wsabi_loop) {
             wsabi_connect(pointer, c"ws://a".as_ptr(), ptr::null(), ptr::null_mut()),
             wsabi_server_stop(no_loop, 1, 0),
         ];
-        assert!(invalid.into_iter().map(check).all(|status| status == WSABI_E_INVALID));
+        assert!(
+            invalid
+                .into_iter()
+                .map(check)
+                .all(|status| status == WSABI_E_INVALID)
+        );
         if sized > 1 << 16 {
             let status = wsabi_listen(pointer, &raw const options, &raw mut number);
             assert_eq!(check(status), WSABI_E_INVALID);
@@ -575,7 +695,9 @@ fn raw(world: &World<'_>) {
     let Ok(stream) = UnixStream::connect(&server.path) else {
         return;
     };
-    stream.set_nonblocking(true).expect("a socket can be non-blocking");
+    stream
+        .set_nonblocking(true)
+        .expect("a socket can be non-blocking");
     if world.below(4) != 0 {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

@@ -133,7 +133,12 @@ impl<'a> World<'a> {
 
     pub(crate) fn owner(&self, at: usize, is_server: bool) -> *const Owner {
         let world = core::ptr::from_ref(self).cast::<World<'static>>();
-        let owner = Box::new(Owner { world, at, is_server, ended: Cell::new(false) });
+        let owner = Box::new(Owner {
+            world,
+            at,
+            is_server,
+            ended: Cell::new(false),
+        });
         let pointer = &raw const *owner;
         self.owners.borrow_mut().push(owner);
         pointer
@@ -155,7 +160,10 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn find(&self, at: usize, id: u64) -> Option<usize> {
-        self.ends.borrow().iter().position(|end| end.at == at && end.id == id)
+        self.ends
+            .borrow()
+            .iter()
+            .position(|end| end.at == at && end.id == id)
     }
 
     /// Runs something that may make callbacks of a loop, and may free it.
@@ -167,7 +175,11 @@ impl<'a> World<'a> {
         state.depth.set(state.depth.get() - 1);
         if state.depth.get() == 0 && state.life.get() == Life::Freeing {
             state.life.set(Life::Gone);
-            assert_eq!(status, crate::status::WSABI_E_CLOSED, "it was freed meanwhile");
+            assert_eq!(
+                status,
+                crate::status::WSABI_E_CLOSED,
+                "it was freed meanwhile"
+            );
         }
         Some(status)
     }
@@ -202,10 +214,17 @@ impl<'a> World<'a> {
         self.free(1);
         for end in self.ends.borrow().iter() {
             // A handshake that fails at a server ends without a word to its connection.
-            assert!(end.closed || (end.is_server && !end.opened), "a connection without its end");
+            assert!(
+                end.closed || (end.is_server && !end.opened),
+                "a connection without its end"
+            );
         }
         assert!(self.owners.borrow().iter().all(|owner| owner.ended.get()));
-        assert_eq!(self.posted.get(), self.made_or_dropped.get(), "each post has one outcome");
+        assert_eq!(
+            self.posted.get(),
+            self.made_or_dropped.get(),
+            "each post has one outcome"
+        );
         for server in self.servers.borrow().iter() {
             assert!(!server.path.exists(), "a socket's file is left behind");
         }
@@ -215,7 +234,10 @@ impl<'a> World<'a> {
         for end in self.ends.borrow().iter().filter(|end| end.closed) {
             if let Some(pointer) = self.usable(end.at) {
                 // SAFETY: the loop is alive.
-                assert_eq!(unsafe { wsabi_conn_state(pointer, end.id) }, WSABI_STATE_CLOSED);
+                assert_eq!(
+                    unsafe { wsabi_conn_state(pointer, end.id) },
+                    WSABI_STATE_CLOSED
+                );
             }
         }
     }
@@ -226,14 +248,21 @@ fn new_loop() -> LoopState {
     // SAFETY: null stands for the defaults, and the place is valid.
     let status = unsafe { wsabi_loop_new(core::ptr::null(), &raw mut pointer) };
     assert_eq!(status, WSABI_OK);
-    LoopState { pointer, life: Cell::new(Life::Alive), depth: Cell::new(0) }
+    LoopState {
+        pointer,
+        life: Cell::new(Life::Alive),
+        depth: Cell::new(0),
+    }
 }
 
 /// Checks a status: a known one, with a text if it is an error, and no defect.
 pub(crate) fn check(status: i32) -> i32 {
     // SAFETY: the functions give strings that live long enough.
     let (name, text) = unsafe {
-        (CStr::from_ptr(wsabi_status_name(status)), CStr::from_ptr(wsabi_last_error()))
+        (
+            CStr::from_ptr(wsabi_status_name(status)),
+            CStr::from_ptr(wsabi_last_error()),
+        )
     };
     assert_ne!(name, c"WSABI_E_?", "{status}");
     assert_ne!(status, WSABI_E_PANIC, "{text:?}");

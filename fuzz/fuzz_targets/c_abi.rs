@@ -9,7 +9,11 @@
 
 #![no_main]
 #![allow(non_camel_case_types, reason = "the library's types have C's names")]
-#![allow(dead_code, unreachable_pub, reason = "the library exports what is not called here")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the library exports what is not called here"
+)]
 
 // The library's own files in a crate of this one: as a dependency they would be private.
 #[path = "../../ffi/src/conn.rs"]

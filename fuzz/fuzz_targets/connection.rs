@@ -55,7 +55,11 @@ enum Command<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
     Repeat(u8, u16),
-    Fragment { text: bool, payload: &'a [u8], fin: bool },
+    Fragment {
+        text: bool,
+        payload: &'a [u8],
+        fin: bool,
+    },
     Ping(&'a [u8]),
     Pong(&'a [u8]),
     Close(Option<u16>, &'a str),
@@ -159,7 +163,10 @@ impl End {
             out: &mut self.out,
         };
         let result = act(&mut self.connection, &mut tools);
-        assert!(!was_closed || self.out.len() == before, "nothing follows a Close frame");
+        assert!(
+            !was_closed || self.out.len() == before,
+            "nothing follows a Close frame"
+        );
         result
     }
 
@@ -190,23 +197,33 @@ impl End {
             _ => None,
         };
         assert_eq!(result.as_ref().err().map(Error::kind), expected);
-        assert_eq!(result.is_ok(), self.out.len() > before, "what is refused writes nothing");
+        assert_eq!(
+            result.is_ok(),
+            self.out.len() > before,
+            "what is refused writes nothing"
+        );
         if result.is_ok() {
             self.sent.push(what);
         }
     }
 
     fn fragment(&mut self, now: Time, text: bool, payload: &[u8], fin: bool) {
-        let kind = if text { MessageType::Text } else { MessageType::Binary };
+        let kind = if text {
+            MessageType::Text
+        } else {
+            MessageType::Binary
+        };
         let before = self.out.len();
         let open = self.connection.is_open();
         let result = self.with(now, |connection, tools| {
-            connection.send().fragment(kind, payload, fin, tools.random, tools.out)
+            connection
+                .send()
+                .fragment(kind, payload, fin, tools.random, tools.out)
         });
         let (begun, mut whole) = self.unfinished.clone().unwrap_or((text, Vec::new()));
         whole.extend_from_slice(payload);
-        let invalid = text
-            && std::str::from_utf8(&whole).is_err_and(|e| fin || e.error_len().is_some());
+        let invalid =
+            text && std::str::from_utf8(&whole).is_err_and(|e| fin || e.error_len().is_some());
         let expected = match () {
             () if !open => Some(ErrorKind::Closed),
             () if begun != text => Some(ErrorKind::State),
@@ -214,13 +231,18 @@ impl End {
             () => None,
         };
         assert_eq!(result.as_ref().err().map(Error::kind), expected);
-        assert_eq!(result.is_ok(), self.out.len() > before, "what is refused writes nothing");
+        assert_eq!(
+            result.is_ok(),
+            self.out.len() > before,
+            "what is refused writes nothing"
+        );
         if result.is_err() {
             return;
         }
         if fin {
             self.unfinished = None;
-            self.sent.push(Seen::message(if text { 1 } else { 2 }, whole));
+            self.sent
+                .push(Seen::message(if text { 1 } else { 2 }, whole));
         } else {
             self.unfinished = Some((text, whole));
         }
@@ -228,8 +250,9 @@ impl End {
 
     fn close(&mut self, now: Time, code: Option<u16>, reason: &str) {
         let open = self.connection.is_open();
-        let result: Result<()> =
-            self.with(now, |connection, tools| connection.close(code, reason, tools));
+        let result: Result<()> = self.with(now, |connection, tools| {
+            connection.close(code, reason, tools)
+        });
         let valid = match code {
             None => reason.is_empty(),
             Some(code) => {
@@ -250,7 +273,9 @@ impl End {
 
     fn fail(&mut self, now: Time, error: Error) {
         let fresh = !self.connection.send().is_closed();
-        self.with(now, |connection, tools| connection.fail(error.clone(), tools));
+        self.with(now, |connection, tools| {
+            connection.fail(error.clone(), tools)
+        });
         if fresh {
             self.expect_failure(&error);
         }
@@ -293,7 +318,10 @@ impl End {
                 let seen = event.as_ref().map(Seen::of);
                 let grown = self.out.len() - before;
                 assert!(!was_closed || grown == 0, "nothing follows a Close frame");
-                assert!(grown <= 131, "an event is answered with one control frame at most");
+                assert!(
+                    grown <= 131,
+                    "an event is answered with one control frame at most"
+                );
                 if self.blocked && matches!(seen, Some(Seen::Ping(_))) {
                     assert_eq!(grown, 0, "pongs wait while the peer does not read");
                 }
@@ -335,7 +363,9 @@ impl End {
             }
             let blocked = self.blocked;
             self.with(now, |connection, tools| {
-                connection.send().set_backlogged(blocked, tools.random, tools.out);
+                connection
+                    .send()
+                    .set_backlogged(blocked, tools.random, tools.out);
             });
         }
     }
@@ -401,7 +431,10 @@ impl End {
             assert!(verdict.seen.starts_with(&self.heard));
         } else {
             assert_eq!(self.heard, verdict.seen);
-            assert_eq!(verdict.failure.is_some(), self.connection.phase() == Phase::Failed);
+            assert_eq!(
+                verdict.failure.is_some(),
+                self.connection.phase() == Phase::Failed
+            );
         }
     }
 
@@ -414,7 +447,10 @@ impl End {
         };
         match self.heard.last() {
             Some(Seen::Close(code, reason)) => {
-                assert_eq!((closed.code.as_u16(), closed.reason.as_bytes()), (*code, &reason[..]));
+                assert_eq!(
+                    (closed.code.as_u16(), closed.reason.as_bytes()),
+                    (*code, &reason[..])
+                );
                 assert!(closed.is_clean());
             }
             _ => assert_eq!((closed.code.as_u16(), closed.is_clean()), (1006, false)),
@@ -425,7 +461,11 @@ impl End {
 /// Octets that were written reach the other side.
 fn deliver(ends: &mut [End; 2], to: usize, now: Time, count: usize, most: usize) {
     let [client, server] = ends;
-    let (from, to) = if to == 0 { (server, client) } else { (client, server) };
+    let (from, to) = if to == 0 {
+        (server, client)
+    } else {
+        (client, server)
+    };
     let all = from.written.len() - from.delivered;
     if to.paused || to.ended.is_some() || all == 0 {
         return;
@@ -452,7 +492,11 @@ fn perform(ends: &mut [End; 2], who: usize, now: &mut Time, command: Command<'_>
         Command::Pong(payload) => end.send(at, Seen::Pong(payload.into())),
         Command::Close(code, reason) => end.close(at, code, reason),
         Command::Fail(long) => {
-            let detail = if long { "é".repeat(99) } else { "on purpose".to_owned() };
+            let detail = if long {
+                "é".repeat(99)
+            } else {
+                "on purpose".to_owned()
+            };
             end.fail(at, Error::new(ErrorKind::Panic, detail));
         }
         Command::Pause => {
@@ -494,7 +538,11 @@ fuzz_target!(|input: Input<'_>| {
     // In the end everybody reads and writes what there is.
     for _ in 0..4 {
         for who in [0, 1] {
-            for command in [Command::Resume, Command::Room(None), Command::Deliver(u16::MAX, 255)] {
+            for command in [
+                Command::Resume,
+                Command::Room(None),
+                Command::Deliver(u16::MAX, 255),
+            ] {
                 perform(&mut ends, who, &mut now, command);
             }
             ends[who].tick(now);
