@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "no target uses all of it")]
 
+pub(crate) mod extensions;
 pub(crate) mod heads;
 #[path = "../../core/tests/splits/model.rs"]
 pub(crate) mod model;

@@ -21,10 +21,11 @@ use libfuzzer_sys::fuzz_target;
 use wsabi::protocol::connection::{
     Closed, Connection, Due, KEEPALIVE_PAYLOAD, Phase, Tools, close_code_of,
 };
+use wsabi::protocol::deflate::Compressors;
 use wsabi::protocol::message::Buffers;
 use wsabi::protocol::receive::Receive;
 use wsabi::time::Time;
-use wsabi::{Config, Error, ErrorKind, MessageType, Result, Role};
+use wsabi::{Compress, Config, Error, ErrorKind, MessageType, Result, Role};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -105,6 +106,7 @@ struct End {
     receive: Receive,
     buffers: Buffers,
     random: Counter,
+    compressors: Compressors,
     out: Vec<u8>,
     /// How much more the kernel takes; `None` is everything.
     room: Option<usize>,
@@ -137,6 +139,7 @@ impl End {
             receive: Receive::new(role),
             buffers: Buffers::default(),
             random: Counter::default(),
+            compressors: Compressors::default(),
             out: Vec::new(),
             room: None,
             blocked: false,
@@ -160,6 +163,7 @@ impl End {
             now,
             config: &self.config,
             random: &mut self.random,
+            compressors: &mut self.compressors,
             out: &mut self.out,
         };
         let result = act(&mut self.connection, &mut tools);
@@ -175,18 +179,15 @@ impl End {
         let open = self.connection.is_open();
         let amid = self.unfinished.is_some();
         let before = self.out.len();
-        let result = self.with(now, |connection, tools| {
-            let (random, out) = (&mut *tools.random, &mut *tools.out);
-            match &what {
-                Seen::Text(text) => {
-                    let text = std::str::from_utf8(text).expect("it came as a str");
-                    connection.send().text(text, random, out)
-                }
-                Seen::Binary(data) => connection.send().binary(data, random, out),
-                Seen::Ping(payload) => connection.send().ping(payload, random, out),
-                Seen::Pong(payload) => connection.send().pong(payload, random, out),
-                Seen::Close(..) => unreachable!("it is not sent this way"),
+        let result = self.with(now, |connection, tools| match &what {
+            Seen::Text(text) => {
+                let text = std::str::from_utf8(text).expect("it came as a str");
+                connection.send().text(text, tools)
             }
+            Seen::Binary(data) => connection.send().binary(data, tools),
+            Seen::Ping(payload) => connection.send().ping(payload, tools.random, tools.out),
+            Seen::Pong(payload) => connection.send().pong(payload, tools.random, tools.out),
+            Seen::Close(..) => unreachable!("it is not sent this way"),
         });
         let control = matches!(what, Seen::Ping(_) | Seen::Pong(_));
         let long = matches!(&what, Seen::Ping(p) | Seen::Pong(p) if p.len() > 125);
@@ -218,7 +219,7 @@ impl End {
         let result = self.with(now, |connection, tools| {
             connection
                 .send()
-                .fragment(kind, payload, fin, tools.random, tools.out)
+                .fragment(kind, payload, fin, Compress::Auto, tools)
         });
         let (begun, mut whole) = self.unfinished.clone().unwrap_or((text, Vec::new()));
         whole.extend_from_slice(payload);
@@ -307,6 +308,7 @@ impl End {
                     now,
                     config: &self.config,
                     random: &mut self.random,
+                    compressors: &mut self.compressors,
                     out: &mut self.out,
                 };
                 let event = self.connection.next_event(

@@ -14,6 +14,7 @@ use common::model::{Seen, Verdict, judge};
 use common::{Counter, Pieces};
 use libfuzzer_sys::fuzz_target;
 use wsabi::protocol::connection::{Connection, Phase, Tools};
+use wsabi::protocol::deflate::Compressors;
 use wsabi::protocol::message::Buffers;
 use wsabi::protocol::receive::Receive;
 use wsabi::time::Time;
@@ -48,6 +49,7 @@ fn feed(input: &[u8], pieces: Pieces, role: Role, config: &Config) -> Outcome {
             now: Time::ORIGIN,
             config,
             random: &mut random,
+            compressors: &mut Compressors::default(),
             out: &mut output,
         };
         while let Some(event) =

@@ -11,12 +11,14 @@
 mod common;
 
 use common::Pieces;
+use common::extensions::{self, Extensions};
 use common::heads::{Head, split};
 use libfuzzer_sys::fuzz_target;
+use wsabi::protocol::handshake::Settled;
 use wsabi::protocol::handshake::client::{RequestOptions, request, unreadable};
 use wsabi::protocol::head::{HeadReader, ResponseHead};
 use wsabi::protocol::mask::Random;
-use wsabi::{Error, ErrorKind};
+use wsabi::{Agreed, DeflateOptions, Error, ErrorKind};
 
 const MAX_BYTES: usize = 1500;
 const MAX_FIELDS: usize = 20;
@@ -35,15 +37,24 @@ impl Random for SampleNonce {
 #[derive(Debug, PartialEq)]
 enum Verdict {
     NoEnd,
-    Open {
-        subprotocol: Option<Box<str>>,
-        taken: usize,
-    },
+    Open { settled: Settled, taken: usize },
     Failed(Error),
 }
 
-fn judge(input: &[u8], pieces: Pieces, options: &RequestOptions) -> Verdict {
-    let handshake = request("a", "/", options, &mut SampleNonce, &mut Vec::new());
+fn judge(
+    input: &[u8],
+    pieces: Pieces,
+    options: &RequestOptions,
+    deflate: Option<&DeflateOptions>,
+) -> Verdict {
+    let handshake = request(
+        "a",
+        "/",
+        options,
+        deflate,
+        &mut SampleNonce,
+        &mut Vec::new(),
+    );
     let (mut reader, mut taken) = (HeadReader::default(), 0);
     for piece in pieces.of(input) {
         match reader.feed(piece, MAX_BYTES) {
@@ -62,7 +73,7 @@ fn judge(input: &[u8], pieces: Pieces, options: &RequestOptions) -> Verdict {
             Err(error) => return Verdict::Failed(unreadable(&error)),
         };
         return match handshake.check(&response) {
-            Ok(subprotocol) => Verdict::Open { subprotocol, taken },
+            Ok(settled) => Verdict::Open { settled, taken },
             Err(error) => Verdict::Failed(error),
         };
     }
@@ -70,7 +81,12 @@ fn judge(input: &[u8], pieces: Pieces, options: &RequestOptions) -> Verdict {
 }
 
 /// Whether a head opens the connection; `None` where only the grammar of HTTP decides.
-fn opens(head: &Head<'_>, size: usize, options: &RequestOptions) -> Option<bool> {
+fn opens(
+    head: &Head<'_>,
+    size: usize,
+    options: &RequestOptions,
+    agreed: &Option<Result<Option<Agreed>, ()>>,
+) -> Option<bool> {
     let token = |text: &[u8]| {
         !text.is_empty() && text.iter().all(|o| o.is_ascii_alphanumeric() || *o == b'-')
     };
@@ -87,10 +103,7 @@ fn opens(head: &Head<'_>, size: usize, options: &RequestOptions) -> Option<bool>
         && head.lists("upgrade", "websocket")
         && head.lists("connection", "upgrade")
         && head.only("sec-websocket-accept") == Some(ACCEPT)
-        && head
-            .all("sec-websocket-extensions")
-            .iter()
-            .all(|value| value.is_empty())
+        && !matches!(agreed, Some(Err(())))
         && named.len() <= 1
         && named.iter().all(|name| offered(name))
         && head.fields.len() <= MAX_FIELDS
@@ -100,7 +113,7 @@ fn opens(head: &Head<'_>, size: usize, options: &RequestOptions) -> Option<bool>
             .fields
             .iter()
             .all(|(name, value)| token(name) && plain(value));
-    match (keeps_the_rules, simple) {
+    match (keeps_the_rules, simple && agreed.is_some()) {
         (false, _) => Some(false),
         (true, true) => Some(true),
         (true, false) => None,
@@ -118,10 +131,12 @@ fuzz_target!(|input: &[u8]| {
         },
         ..RequestOptions::default()
     };
-    let whole = judge(input, Pieces::Whole, &options);
+    let deflate = extensions::options(settings >> 2);
+    let judge = |pieces| judge(input, pieces, &options, deflate.as_ref());
+    let whole = judge(Pieces::Whole);
     let cut = Pieces::Cut(u16::from_le_bytes([*low, *high]));
     for pieces in [cut, Pieces::Octets] {
-        assert_eq!(judge(input, pieces, &options), whole);
+        assert_eq!(judge(pieces), whole);
     }
     let found = split(input);
     match &whole {
@@ -138,16 +153,25 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let read = found.and_then(|(head, _)| Some((Head::read(head)?, head.len())));
-    let expected = read
+    // Nothing if a quoted string leaves it open.
+    let agreed = read
         .as_ref()
-        .map_or(Some(false), |(head, size)| opens(head, *size, &options));
+        .and_then(|(head, _)| match Extensions::read(head) {
+            Extensions::Quoted => None,
+            Extensions::Malformed => Some(Err(())),
+            Extensions::List(list) => Some(extensions::agreed(&list, deflate.as_ref())),
+        });
+    let expected = read.as_ref().map_or(Some(false), |(head, size)| {
+        opens(head, *size, &options, &agreed)
+    });
     let opened = matches!(whole, Verdict::Open { .. });
     assert!(
         expected.is_none_or(|expected| opened == expected),
         "{whole:?}"
     );
-    if let (Verdict::Open { subprotocol, .. }, Some((head, _))) = (&whole, &read) {
+    if let (Verdict::Open { settled, .. }, Some((head, _))) = (&whole, &read) {
         let named = head.only("sec-websocket-protocol");
-        assert_eq!(subprotocol.as_deref().map(str::as_bytes), named);
+        assert_eq!(settled.subprotocol.as_deref().map(str::as_bytes), named);
+        assert!(agreed.is_none_or(|agreed| agreed == Ok(settled.deflate)));
     }
 });

@@ -16,7 +16,10 @@ use libfuzzer_sys::fuzz_target;
 use wsabi::protocol::handshake::client::{RequestOptions, request};
 use wsabi::protocol::handshake::server::{Asked, examine};
 use wsabi::protocol::head::{Request, ResponseHead};
-use wsabi::{Accept, ErrorKind, OriginPolicy, Response, ServerPolicy, SubprotocolChoice};
+use wsabi::{
+    Accept, Config, DeflateOptions, ErrorKind, OriginPolicy, Response, ServerPolicy,
+    SubprotocolChoice,
+};
 
 #[derive(Arbitrary, Debug)]
 struct Wishes {
@@ -26,8 +29,51 @@ struct Wishes {
     spoken: Vec<String>,
     choice: Choice,
     response_headers: Vec<(String, String)>,
+    client_deflate: Option<Deflate>,
+    server_deflate: Option<Deflate>,
     refusal: Option<(u16, Vec<u8>)>,
     to_head: bool,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Deflate {
+    server_bits: u8,
+    client_bits: u8,
+    server_takeover: bool,
+    client_takeover: bool,
+    level: u8,
+    max_ratio: Option<u32>,
+}
+
+impl Deflate {
+    fn options(self) -> DeflateOptions {
+        DeflateOptions {
+            // A few too many and too few.
+            server_max_window_bits: 8 + self.server_bits % 9,
+            client_max_window_bits: 8 + self.client_bits % 9,
+            server_context_takeover: self.server_takeover,
+            client_context_takeover: self.client_takeover,
+            level: self.level % 11,
+            max_ratio: self.max_ratio,
+            ..DeflateOptions::default()
+        }
+    }
+}
+
+/// Both options as the configuration lets them pass.
+fn checked(wish: Option<Deflate>) -> Result<Option<DeflateOptions>, wsabi::Error> {
+    let deflate = wish.map(Deflate::options);
+    let config = Config {
+        deflate: deflate.clone(),
+        ..Config::default()
+    };
+    config.validate()?;
+    let windows = |d: &DeflateOptions| [d.server_max_window_bits, d.client_max_window_bits];
+    let valid = |d: &DeflateOptions| {
+        windows(d).iter().all(|bits| (9..=15).contains(bits)) && d.level != 0 && d.level != 10
+    };
+    assert!(deflate.as_ref().is_none_or(valid));
+    Ok(deflate)
 }
 
 #[derive(Arbitrary, Debug)]
@@ -93,18 +139,31 @@ fuzz_target!(|wishes: Wishes| {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         return;
     }
+    let (client, server) = match (
+        checked(wishes.client_deflate),
+        checked(wishes.server_deflate),
+    ) {
+        (Ok(client), Ok(server)) => (client, server),
+        (Err(error), _) | (_, Err(error)) => {
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            return;
+        }
+    };
     let mut bytes = Vec::new();
     let handshake = request(
         "a.example:81",
         "/chat?a=b",
         &options,
+        client.as_ref(),
         &mut Counter::default(),
         &mut bytes,
     );
     let head = Head::read(&bytes).expect("a request has lines");
     assert_eq!(head.first, b"GET /chat?a=b HTTP/1.1");
-    let own =
-        5 + usize::from(options.origin.is_some()) + usize::from(!options.subprotocols.is_empty());
+    let own = 5
+        + usize::from(options.origin.is_some())
+        + usize::from(!options.subprotocols.is_empty())
+        + usize::from(client.is_some());
     assert_eq!(head.fields.len(), own + options.headers.len());
     assert!(has_all(&head, &options.headers));
     assert_eq!(
@@ -117,7 +176,7 @@ fuzz_target!(|wishes: Wishes| {
             .subprotocols()
             .eq(options.subprotocols.iter().map(String::as_str))
     );
-    let upgrade = match examine(&parsed, &policy) {
+    let upgrade = match examine(&parsed, &policy, server.as_ref()) {
         Ok(Asked::Upgrade(upgrade)) => upgrade,
         Err(_) if options.subprotocols.len() > 64 => return,
         other => panic!("a request of ours is not accepted: {other:?}"),
@@ -147,9 +206,15 @@ fuzz_target!(|wishes: Wishes| {
     let head = Head::read(&answer).expect("a response has lines");
     assert_eq!(
         head.fields.len(),
-        3 + usize::from(agreed.is_some()) + accept.headers.len()
+        3 + usize::from(agreed.subprotocol.is_some())
+            + usize::from(agreed.deflate.is_some())
+            + accept.headers.len()
     );
     assert!(has_all(&head, &accept.headers));
+    assert_eq!(
+        agreed.deflate.is_some(),
+        client.is_some() && server.is_some()
+    );
     let parsed = ResponseHead::parse(&answer, head.fields.len()).expect("a client reads it");
     assert_eq!(handshake.check(&parsed), Ok(agreed));
 });

@@ -14,13 +14,14 @@ mod common;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::Pieces;
+use common::extensions::{self, Extensions};
 use common::heads::{Head, split};
 use libfuzzer_sys::fuzz_target;
 use wsabi::protocol::handshake::client::{RequestOptions, request};
 use wsabi::protocol::handshake::server::{Asked, Refusal, Upgrade, examine};
 use wsabi::protocol::head::{HeadReader, Request, ResponseHead};
 use wsabi::protocol::mask::Random;
-use wsabi::{Accept, OriginPolicy, ServerPolicy, SubprotocolChoice};
+use wsabi::{Accept, DeflateOptions, OriginPolicy, ServerPolicy, SubprotocolChoice};
 
 const MAX_BYTES: usize = 1500;
 const MAX_FIELDS: usize = 20;
@@ -33,7 +34,12 @@ enum Verdict {
     Refused(Refusal),
 }
 
-fn judge(input: &[u8], pieces: Pieces, policy: &ServerPolicy) -> Verdict {
+fn judge(
+    input: &[u8],
+    pieces: Pieces,
+    policy: &ServerPolicy,
+    deflate: Option<&DeflateOptions>,
+) -> Verdict {
     let (mut reader, mut taken) = (HeadReader::default(), 0);
     for piece in pieces.of(input) {
         match reader.feed(piece, MAX_BYTES) {
@@ -49,7 +55,7 @@ fn judge(input: &[u8], pieces: Pieces, policy: &ServerPolicy) -> Verdict {
         }
         return match Request::parse(reader.bytes(), MAX_FIELDS) {
             Err(error) => Verdict::Refused(Refusal::unreadable(&error)),
-            Ok(request) => match examine(&request, policy) {
+            Ok(request) => match examine(&request, policy, deflate) {
                 Ok(asked) => Verdict::Asked(asked, taken),
                 Err(refusal) => Verdict::Refused(refusal),
             },
@@ -155,7 +161,12 @@ fn check_refusal(refusal: &Refusal) {
 }
 
 /// What the server answers is what the client waits for.
-fn check_accept(upgrade: &Upgrade, head: &Head<'_>, policy: &ServerPolicy) {
+fn check_accept(
+    upgrade: &Upgrade,
+    head: &Head<'_>,
+    policy: &ServerPolicy,
+    deflate: Option<&DeflateOptions>,
+) {
     let offered = head.elements("sec-websocket-protocol");
     let mut choices = vec![SubprotocolChoice::Preferred, SubprotocolChoice::None];
     let name = |name: &[u8]| SubprotocolChoice::Name(String::from_utf8_lossy(name).into_owned());
@@ -166,20 +177,37 @@ fn check_accept(upgrade: &Upgrade, head: &Head<'_>, policy: &ServerPolicy) {
         ..RequestOptions::default()
     };
     let key = head.only("sec-websocket-key").expect("it was accepted");
+    // A client that agrees to every answer that is one.
+    let any = extensions::options(2);
     // A key with stray bits behind the 16 octets is one that this client would not send.
-    let handshake = STANDARD
-        .decode(key)
-        .ok()
-        .map(|nonce| request("a", "/", &options, &mut Nonce(nonce), &mut Vec::new()));
+    let handshake = STANDARD.decode(key).ok().map(|nonce| {
+        request(
+            "a",
+            "/",
+            &options,
+            any.as_ref(),
+            &mut Nonce(nonce),
+            &mut Vec::new(),
+        )
+    });
     for subprotocol in choices {
         let accept = Accept {
             subprotocol: subprotocol.clone(),
             headers: Vec::new(),
         };
         let mut response = Vec::new();
-        let agreed = upgrade
+        let settled = upgrade
             .accept(&accept, &mut response)
             .expect("it was offered");
+        let agreed = &settled.subprotocol;
+        match Extensions::read(head) {
+            Extensions::Quoted => {}
+            Extensions::Malformed => panic!("malformed extensions were accepted"),
+            Extensions::List(list) => {
+                let expected = deflate.and_then(|options| extensions::accepted(&list, options));
+                assert_eq!(settled.deflate, expected);
+            }
+        }
         match &subprotocol {
             SubprotocolChoice::Preferred => {
                 let both = |name: &&String| offered.iter().any(|offer| *offer == name.as_bytes());
@@ -188,12 +216,12 @@ fn check_accept(upgrade: &Upgrade, head: &Head<'_>, policy: &ServerPolicy) {
                     policy.subprotocols.iter().find(both).map(|s| &**s)
                 );
             }
-            SubprotocolChoice::None => assert_eq!(agreed, None),
+            SubprotocolChoice::None => assert_eq!(*agreed, None),
             SubprotocolChoice::Name(name) => assert_eq!(agreed.as_deref(), Some(name.as_str())),
         }
         let parsed = ResponseHead::parse(&response, 20).expect("a client reads it");
         if let Some(handshake) = &handshake {
-            assert_eq!(handshake.check(&parsed), Ok(agreed));
+            assert_eq!(handshake.check(&parsed), Ok(settled));
         }
     }
     let strange = Accept {
@@ -219,10 +247,12 @@ fuzz_target!(|input: &[u8]| {
             _ => OriginPolicy::SameHost,
         },
     };
-    let whole = judge(input, Pieces::Whole, &policy);
+    let deflate = extensions::options(settings >> 4);
+    let judge = |pieces| judge(input, pieces, &policy, deflate.as_ref());
+    let whole = judge(Pieces::Whole);
     let cut = Pieces::Cut(u16::from_le_bytes([*low, *high]));
     for pieces in [cut, Pieces::Octets] {
-        assert_eq!(judge(input, pieces, &policy), whole);
+        assert_eq!(judge(pieces), whole);
     }
     let found = split(input);
     match &whole {
@@ -235,7 +265,7 @@ fuzz_target!(|input: &[u8]| {
             match asked {
                 Asked::Upgrade(upgrade) => {
                     check_upgrade(&head, &policy);
-                    check_accept(upgrade, &head, &policy);
+                    check_accept(upgrade, &head, &policy, deflate.as_ref());
                 }
                 Asked::Http => {
                     assert!(!head.lists("upgrade", "websocket"));

@@ -16,10 +16,12 @@ mod utf8;
 use common::{Counter, Pieces};
 use libfuzzer_sys::fuzz_target;
 use utf8::{Utf8, check};
+use wsabi::protocol::deflate::Compressors;
 use wsabi::protocol::message::Buffers;
 use wsabi::protocol::receive::Receive;
-use wsabi::protocol::send::Send;
-use wsabi::{Config, ErrorKind, Message, MessageType, Role, event::Event};
+use wsabi::protocol::send::{Send, Tools};
+use wsabi::time::Time;
+use wsabi::{Compress, Config, ErrorKind, Message, MessageType, Result, Role, event::Event};
 
 /// Whether std sees a text fail that may go on.
 fn fails(text: &[u8]) -> bool {
@@ -42,6 +44,23 @@ fn validate(text: &[u8], pieces: Pieces) {
     }
 }
 
+fn fragment(
+    send: &mut Send,
+    payload: &[u8],
+    fin: bool,
+    random: &mut Counter,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let mut tools = Tools {
+        now: Time::ORIGIN,
+        config: &Config::default(),
+        random,
+        compressors: &mut Compressors::default(),
+        out,
+    };
+    send.fragment(MessageType::Text, payload, fin, Compress::Auto, &mut tools)
+}
+
 /// Sends the pieces as the fragments of a text and receives what was sent.
 fn exchange(text: &[u8], pieces: Pieces) {
     let (mut send, mut receive) = (Send::new(Role::Client), Receive::new(Role::Server));
@@ -49,7 +68,7 @@ fn exchange(text: &[u8], pieces: Pieces) {
     let (mut wire, mut come) = (Vec::new(), 0);
     for piece in pieces.of(text) {
         let before = wire.len();
-        let sent = send.fragment(MessageType::Text, piece, false, &mut random, &mut wire);
+        let sent = fragment(&mut send, piece, false, &mut random, &mut wire);
         come += piece.len();
         assert_eq!(sent.is_err(), fails(&text[..come]), "after {come} octets");
         if let Err(error) = sent {
@@ -60,7 +79,7 @@ fn exchange(text: &[u8], pieces: Pieces) {
     }
     let accepted = come == text.len() && !fails(text);
     let valid = std::str::from_utf8(text).is_ok();
-    let end = send.fragment(MessageType::Text, b"", true, &mut random, &mut wire);
+    let end = fragment(&mut send, b"", true, &mut random, &mut wire);
     assert!(!accepted || end.is_ok() == valid);
     if !valid {
         return;
