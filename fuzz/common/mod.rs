@@ -7,6 +7,7 @@
 
 pub(crate) mod extensions;
 pub(crate) mod heads;
+pub(crate) mod inflate;
 #[path = "../../core/tests/splits/model.rs"]
 pub(crate) mod model;
 
