@@ -39,6 +39,8 @@ LIMITS = {
     "handshake_server": (2048, 2),
     "handshake_client": (2048, 2),
     "handshake_pair": (2048, 2),
+    "deflate": (2048, 2),
+    "deflate_pair": (2048, 8),
     "connection": (4096, 2),
     "c_abi": (1024, 64),
 }
