@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SUDO ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test proof lint fmt bench wheel npm header install uninstall deps-apt clean
+.PHONY: help demo test proof lint fmt fuzz coverage bench wheel npm header install uninstall deps-apt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1	/p' Makefile | expand -t 20
@@ -23,6 +23,12 @@ lint: ## formatting and clippy
 
 fmt: ## format the Rust sources
 	cargo fmt
+
+fuzz: ## every fuzz target for SECONDS=60 each, two at a time
+	$(PYTHON) fuzz/run.py --seconds $(or $(SECONDS),60)
+
+coverage: ## which lines of the protocol no test runs; fails below 98 %
+	$(PYTHON) tools/coverage.py
 
 bench: ## server CPU per message as a ratio to the floor
 	$(PYTHON) bench/run.py

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 if sys.version_info < (3, 10):
     sys.exit("tools/test.py: Python 3.10 or newer is needed, this is " + sys.version.split()[0])
 
+import coverage  # noqa: E402
 from checkout import ROOT, TARGET, examples  # noqa: E402
 
 CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
@@ -81,6 +82,9 @@ NEEDS = {need.name: need for need in [
     Need("libuv", succeeds("pkg-config", "--exists", "libuv"), ("libuv1-dev",)),
     Need("chromium", on_path("chromium"), ("chromium",)),
     Need("glib", succeeds("pkg-config", "--exists", "glib-2.0"), ("libglib2.0-dev",)),
+    Need("cargo-fuzz", on_path("cargo-fuzz"), otherwise="cargo install cargo-fuzz --locked"),
+    # No package of Debian's: which one fits depends on the rustc at hand.
+    Need("llvm-cov", lambda: coverage.llvm_tools() is not None, otherwise=coverage.HOW),
 ]}
 BASE = ["cargo", "cc", "c++", "make", "python3 with venv", "node and npm"]
 
@@ -152,6 +156,7 @@ def everyday():
         Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
         Suite("limits", [[PYTHON, "conformance/limits/run.py"]]),
         Suite("hostile", [[PYTHON, "conformance/hostile/run.py"]]),
+        Suite("fuzz", [[PYTHON, "fuzz/run.py", "--smoke"]], needs=("cargo-fuzz",)),
     ]
 
 
@@ -167,6 +172,7 @@ def proof():
         ["sh", "-c", f"exec {PYTHON} -m pip wheel --no-deps -w {TARGET}/sdist {TARGET}/wheels/*.tar.gz"],
     ]))
     suites.append(Suite("relay", [[PYTHON, "conformance/relay/run.py", "--kills", "20000"]]))
+    suites.append(Suite("coverage", [[PYTHON, "tools/coverage.py"]], needs=("llvm-cov",)))
     suites.append(Suite(
         "properties", [["cargo", "test", "-p", "wsabi", "--no-fail-fast",
                         "--target-dir", str(TARGET / "proof")]],

@@ -83,5 +83,10 @@ mod tests {
             .chain(3000..=4999)
             .collect();
         assert_eq!(allowed, expected);
+        let numbers: Vec<u16> = allowed
+            .iter()
+            .filter_map(|&code| CloseCode::from_wire(code).map(u16::from))
+            .collect();
+        assert_eq!(numbers, expected);
     }
 }

@@ -410,6 +410,17 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_empty_or_cut_is_none() {
+        for cut in [0, 1, HEAD.len() - 1] {
+            let error = Request::parse(&HEAD[..cut], 10).unwrap_err();
+            assert!(error.to_string().contains("empty or cut"), "{error}");
+        }
+        let bare = Request::parse(b"GET / HTTP/1.1\r\n\r\n", 10).unwrap();
+        assert!(bare.headers.is_empty());
+        assert!(!Request::parse(HEAD, 10).unwrap().headers.is_empty());
+    }
+
+    #[test]
     fn reads_paths_queries_and_lists() {
         let request = Request::parse(HEAD, 10).unwrap();
         assert_eq!((request.path(), request.query()), ("/chat", "a=b"));

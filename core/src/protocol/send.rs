@@ -492,3 +492,40 @@ pub fn check_close(code: Option<u16>, reason: &str) -> Result<Option<CloseCode>>
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoKeys;
+
+    impl Random for NoKeys {
+        fn fill(&mut self, _: &mut [u8]) {
+            unreachable!("a server takes no keys");
+        }
+    }
+
+    #[test]
+    fn pings_and_pongs_have_at_most_125_octets() {
+        let mut send = Send::new(Role::Server);
+        let payload = [7; MAX_CONTROL + 1];
+        for len in [0, MAX_CONTROL - 1, MAX_CONTROL, MAX_CONTROL + 1] {
+            for opcode in [Opcode::Ping, Opcode::Pong] {
+                let mut out = Vec::new();
+                let sent = match opcode {
+                    Opcode::Ping => send.ping(&payload[..len], &mut NoKeys, &mut out),
+                    _ => send.pong(&payload[..len], &mut NoKeys, &mut out),
+                };
+                if len <= MAX_CONTROL {
+                    assert_eq!(sent, Ok(()));
+                    assert_eq!(out.len(), 2 + len);
+                } else {
+                    let error = sent.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Invalid);
+                    assert!(error.detail().contains("126 bytes; expected at most 125"));
+                    assert!(out.is_empty());
+                }
+            }
+        }
+    }
+}

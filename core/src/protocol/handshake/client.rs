@@ -185,3 +185,51 @@ pub fn unreadable(error: &HeadError) -> Error {
 fn bad(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::Handshake, detail.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(options: &RequestOptions) -> String {
+        let error = options.validate().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        error.detail().to_owned()
+    }
+
+    #[test]
+    fn nothing_that_an_application_gives_can_add_a_line() {
+        for origin in ["http://a\r\nX: y", "http://a\0", " http://a", "http://a\t"] {
+            let options = RequestOptions {
+                origin: Some(origin.to_owned()),
+                ..RequestOptions::default()
+            };
+            let detail = refused(&options);
+            assert!(detail.starts_with("origin") && detail.contains(&format!("{origin:?}")));
+        }
+        for (subprotocols, words) in [
+            (vec!["a b"], "not a token"),
+            (vec!["a\r\nX:y"], "not a token"),
+            (vec![""], "not a token"),
+            (vec!["chat", "v2", "chat"], "\"chat\" is given twice"),
+        ] {
+            let options = RequestOptions {
+                subprotocols: subprotocols.into_iter().map(str::to_owned).collect(),
+                ..RequestOptions::default()
+            };
+            assert!(refused(&options).contains(words));
+        }
+        for name in ["Host", "sec-websocket-key", "X Y", "Upgrade"] {
+            let options = RequestOptions {
+                headers: vec![(name.to_owned(), "y".to_owned())],
+                ..RequestOptions::default()
+            };
+            assert!(refused(&options).contains(name));
+        }
+        let fine = RequestOptions {
+            subprotocols: vec!["chat".to_owned(), "v2.chat".to_owned()],
+            origin: Some("https://a.example".to_owned()),
+            headers: vec![("X-Y".to_owned(), "é, ok".to_owned())],
+        };
+        assert_eq!(fine.validate(), Ok(()));
+    }
+}

@@ -153,6 +153,56 @@ mod tests {
     }
 
     #[test]
+    fn statuses_have_the_phrases_of_their_registry_or_none() {
+        // RFC 9110 §15, RFC 6585.
+        let phrases = [
+            (200, "OK"),
+            (201, "Created"),
+            (202, "Accepted"),
+            (204, "No Content"),
+            (301, "Moved Permanently"),
+            (302, "Found"),
+            (303, "See Other"),
+            (304, "Not Modified"),
+            (307, "Temporary Redirect"),
+            (308, "Permanent Redirect"),
+            (400, "Bad Request"),
+            (401, "Unauthorized"),
+            (403, "Forbidden"),
+            (404, "Not Found"),
+            (405, "Method Not Allowed"),
+            (408, "Request Timeout"),
+            (409, "Conflict"),
+            (410, "Gone"),
+            (413, "Content Too Large"),
+            (422, "Unprocessable Content"),
+            (426, "Upgrade Required"),
+            (429, "Too Many Requests"),
+            (431, "Request Header Fields Too Large"),
+            (500, "Internal Server Error"),
+            (501, "Not Implemented"),
+            (502, "Bad Gateway"),
+            (503, "Service Unavailable"),
+            (504, "Gateway Timeout"),
+        ];
+        for status in 200..600 {
+            let found = phrases.iter().find(|(known, _)| *known == status);
+            let phrase = found.map_or("", |(_, phrase)| phrase);
+            let mut out = Vec::new();
+            Response::text(status, "why").encode(false, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let (line, rest) = text.split_once("\r\n").unwrap();
+            assert_eq!(line, format!("HTTP/1.1 {status} {phrase}"));
+            // RFC 9110 §8.6, §15.4.5: no length in a 204, and no body in a 204 or 304.
+            assert_eq!(!rest.contains("Content-Length: 4\r\n"), status == 204);
+            assert_eq!(
+                !rest.ends_with("\r\n\r\nwhy\n"),
+                matches!(status, 204 | 304)
+            );
+        }
+    }
+
+    #[test]
     fn applications_cannot_inject_headers() {
         for (name, value) in [
             ("X-A", "a\r\nb: c"),
