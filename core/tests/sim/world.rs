@@ -19,6 +19,7 @@ use crate::net::context::deadline_of;
 use crate::net::listener::ServerOptions;
 use crate::net::r#loop::{Loop, LoopOptions};
 use crate::net::number::ServerId;
+use crate::net::slot::Stage;
 use crate::oracle::{End, Talk, code_for};
 use crate::plant::{Plant, Planted};
 use crate::setup::{Setup, Start, config};
@@ -114,6 +115,8 @@ impl World {
             stop_began: false,
             stopped: 0,
             closed_since_stop: 0,
+            over_before_stop: 0,
+            is_freed: false,
             callbacks: 0,
             violation: None,
             planted: Planted::new(plant, seed),
@@ -191,7 +194,7 @@ impl World {
                 return self.judge_end();
             }
             let now = kernel::with(|kernel| kernel.now);
-            if self.app.is_ending && ends_by == u64::MAX {
+            if self.app.is_ending && ends_by == u64::MAX && self.setup.jump_at.is_none() {
                 ends_by = now + ENDING;
             }
             if now > ends_by {
@@ -372,6 +375,12 @@ impl World {
 
     fn stop(&mut self, grace: Duration) {
         self.app.stop_began = true;
+        // What has ended before is told later, and counts for nothing.
+        let over = self.loops[0].slots.ids().into_iter().filter(|id| {
+            let slot = self.loops[0].slots.peek(*id);
+            slot.is_some_and(|slot| slot.server.is_some() && matches!(slot.stage, Stage::Ended(_)))
+        });
+        self.app.over_before_stop = over.count() as u64;
         if let (Some(server), false) = (self.server, self.is_freed) {
             chance::line(|| format!("the server is stopped, grace {grace:?}"));
             let _owner = memory::of_library();
@@ -384,7 +393,7 @@ impl World {
     /// Frees the loops, amid everything.
     fn free(&mut self) {
         self.is_freed = true;
-        self.app.stop_began = true;
+        self.app.is_freed = true;
         self.app.is_ending = true;
         chance::line(|| "the loops are freed".to_owned());
         for (which, this) in self.loops.iter_mut().enumerate() {
