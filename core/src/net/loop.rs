@@ -461,11 +461,15 @@ fn tell_one<H: Handler>(context: &mut Context, notice: Notice, handler: &mut H) 
     match notice {
         Notice::Open { id, head } => tell_open(context, id, &head, handler),
         Notice::Drain(id) => {
-            // After backpressure that was told meanwhile, a drain of its own is to come.
-            let Some(slot) = context.slots.get(id).filter(|slot| !slot.flags.wants_drain) else {
+            let Some(slot) = context.slots.get(id) else {
                 return;
             };
-            // Of a failed connection only the end is told.
+            slot.flags.drain_noted = false;
+            // After backpressure that was told meanwhile another drain is to come; of a failed
+            // connection only the end is told.
+            if slot.flags.wants_drain {
+                return;
+            }
             if slot
                 .established()
                 .is_some_and(|established| established.connection.phase() != Phase::Failed)
