@@ -47,6 +47,8 @@ pub use crate::net::r#loop::Loop;
 mod app;
 #[path = "sim/chance.rs"]
 mod chance;
+#[path = "sim/commands.rs"]
+mod commands;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/kernel.rs"]

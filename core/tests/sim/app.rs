@@ -1,13 +1,13 @@
-//! The application: it listens to the loop, gives commands by chance, inside callbacks and outside,
-//! and tells the model of everything it gave and was told.
+//! The application: it listens to the loop, gives commands by chance inside callbacks, and tells the
+//! model of everything it was told.
 //!
-//! Does not know: the kernel's faults, or when a run ends.
+//! Does not know: the kernel's faults, what the commands are, or when a run ends.
 
 use wsabi::{ErrorKind, Message};
 
 use crate::chance::{self, Chance, Fault};
 use crate::error::Error;
-use crate::event::MessageType;
+use crate::event::Chunk;
 use crate::kernel::{self, CLIENT, SERVER};
 use crate::memory;
 use crate::net::conn::{Conn, State};
@@ -16,12 +16,10 @@ use crate::net::handler::{Answer, Handler, Handshake, Reply};
 use crate::net::listener::Stopped;
 use crate::net::number::{ConnId, ServerId};
 use crate::net::socket::PeerAddr;
-use crate::net::writing::Sent;
-use crate::oracle::{Accepted, Talk, Unfinished, Verdict, fill, hold, ping_payload};
+use crate::oracle::{Talk, Verdict};
 use crate::plant::{Plant, Planted};
 use crate::protocol::connection::Closed;
 use crate::protocol::handshake::response::Response;
-use crate::protocol::handshake::server::Accept;
 use crate::protocol::head::Request;
 
 /// How an application behaves in a run.
@@ -29,6 +27,8 @@ use crate::protocol::head::Request;
 pub(crate) struct Temper {
     /// Whether it does, or suffers, what loses messages.
     pub(crate) is_rough: bool,
+    /// Whether both sides compress.
+    pub(crate) deflates: bool,
     /// In how many of 1000 callbacks it gives commands.
     pub(crate) storm: u64,
     /// The largest message.
@@ -69,12 +69,13 @@ pub(crate) struct App {
     /// The loops are being freed.
     pub(crate) is_freed: bool,
     pub(crate) callbacks: u64,
+    pub(crate) broadcasts: u64,
     pub(crate) violation: Option<String>,
     pub(crate) planted: Planted,
 }
 
 /// What belongs to the connection a command is given to.
-fn place(conn: &Conn<'_>) -> Option<(usize, usize)> {
+pub(crate) fn place(conn: &Conn<'_>) -> Option<(usize, usize)> {
     let user = conn.user().checked_sub(1)? as usize;
     Some((user / 2, user % 2))
 }
@@ -84,7 +85,7 @@ pub(crate) const fn user_number(link: usize, side: usize) -> u64 {
     (link * 2 + side + 1) as u64
 }
 
-fn of_library<T>(call: impl FnOnce() -> T) -> T {
+pub(crate) fn of_library<T>(call: impl FnOnce() -> T) -> T {
     let _owner = memory::of_library();
     call()
 }
@@ -136,322 +137,16 @@ impl App {
         }
     }
 
-    /// One command, whichever.
-    pub(crate) fn command(&mut self, conn: &mut Conn<'_>, inside: bool) {
-        let Some((link, side)) = place(conn) else {
-            return;
-        };
-        self.budget = self.budget.saturating_sub(1);
-        let before = conn.state();
-        let choice = self.chance.below(1000);
-        chance::number(choice);
-        let rough = self.temper.is_rough;
-        let result = match choice {
-            0..480 => self.send(conn, link, side),
-            480..640 => self.fragment(conn, link, side),
-            640..720 => self.ping(conn, link, side),
-            720..760 => self.pong(conn, link, side),
-            760..820 => self.pause(conn, link, side),
-            820..900 => self.resume(conn, link, side),
-            900..940 => {
-                // What only lingers is closed for everything else, and can be flushed.
-                let flushed = of_library(|| conn.flush());
-                hold_result(
-                    flushed.or_else(|error| {
-                        if before == State::Closed {
-                            Ok(())
-                        } else {
-                            Err(error)
-                        }
-                    }),
-                    true,
-                )
-            }
-            940..960 => self.answer(conn),
-            // Closing what is not open yet terminates it.
-            960..965 if rough || before == State::Open && self.temper.storm % 2 == 0 => {
-                if inside {
-                    chance::hit(Fault::CloseInside);
-                }
-                self.close(conn, link, side)
-            }
-            965..969 if rough => {
-                if inside {
-                    chance::hit(Fault::TerminateInside);
-                }
-                self.terminate(conn, link, side)
-            }
-            _ => Ok(()),
-        };
-        if let Err(error) = result {
-            self.violate(format!("{}: {error}", kernel::name(link, side)));
-        }
-    }
-
-    fn send(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        let talk = &self.talks[link];
-        let (end, peer) = (&talk.ends[side], &talk.ends[1 - side]);
-        let mut len = self.chance.scale(self.temper.largest);
-        if peer.is_ours && len > peer.config.max_message_bytes {
-            if self.temper.is_rough && self.chance.hits(self.temper.over_limit) {
-                chance::hit(Fault::OverLimit);
-            } else {
-                len = peer.config.max_message_bytes;
-            }
-        }
-        let (number, is_text) = (end.accepted.len(), self.chance.coin());
-        let payload = fill(link, side, number, is_text, len as usize);
-        let message_type = if is_text {
-            MessageType::Text
-        } else {
-            MessageType::Binary
-        };
-        let (before, state) = (conn.buffered(), conn.state());
-        let sent = of_library(|| conn.send(message_type, &payload));
-        chance::line(|| {
-            format!(
-                "{} sends {len} as {number}: {sent:?}",
-                kernel::name(link, side)
-            )
-        });
-        let amid = self.talks[link].ends[side].unfinished.is_some();
-        if sent.is_ok() {
-            hold!(!amid, "a message was accepted amid a fragmented one");
-            self.planted.note_accepted(
-                &mut self.talks[link].ends[side].accepted,
-                Accepted {
-                    is_text,
-                    len: len as usize,
-                    continued: 0,
-                },
-            );
-        }
-        self.judge_sent(conn, link, side, (before, state), len, amid, sent)
-    }
-
-    /// What every call that sends promises.
-    fn judge_sent(
-        &mut self,
-        conn: &Conn<'_>,
-        link: usize,
-        side: usize,
-        (before, state): (u64, State),
-        len: u64,
-        may_be_amid: bool,
-        sent: Result<Sent, Error>,
-    ) -> Verdict {
-        let end = &mut self.talks[link].ends[side];
-        let (high, most) = (end.config.high_water_bytes, end.config.max_backlog_bytes);
-        let after = conn.buffered();
-        match sent {
-            Ok(sent) => {
-                hold!(state == State::Open, "a send was accepted while {state:?}");
-                hold!(
-                    !end.called_terminate && end.closed.is_none(),
-                    "a send was accepted after the end"
-                );
-                hold!(
-                    before < high.max(1) || before + len <= most,
-                    "a send was accepted above the backlog's limit"
-                );
-                let is_pressed = sent == Sent::Backpressure;
-                hold!(
-                    is_pressed == (after > high),
-                    "{after} bytes wait, high water is {high}: {sent:?}"
-                );
-                if is_pressed {
-                    chance::hit(Fault::Backpressure);
-                    end.owed_drain = true;
-                }
-            }
-            Err(error) => match error.kind() {
-                ErrorKind::Full => {
-                    chance::hit(Fault::RefusedFull);
-                    hold!(before == after, "a refused send changed the backlog");
-                    hold!(
-                        before >= high.max(1) && before + len > most,
-                        "refused as full with {before} bytes waiting"
-                    );
-                    end.owed_drain = true;
-                }
-                ErrorKind::Closed => hold!(
-                    state != State::Open,
-                    "a send was refused as closed while open"
-                ),
-                ErrorKind::State => hold!(
-                    state == State::Connecting || (may_be_amid && state == State::Open),
-                    "a send was refused for its state while {state:?}"
-                ),
-                kind => return Err(format!("a send was refused: {kind:?}")),
-            },
-        }
-        Ok(())
-    }
-
-    fn fragment(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        if self.talks[link].ends[side].unfinished.is_none() {
-            let most = self.talks[link].ends[1 - side].config.max_message_bytes;
-            let len = self.chance.scale(self.temper.largest).min(most) as usize;
-            let number = self.talks[link].ends[side].accepted.len();
-            let is_text = self.chance.coin();
-            self.talks[link].ends[side].unfinished = Some(Unfinished {
-                is_text,
-                payload: fill(link, side, number, is_text, len),
-                sent: 0,
-                fragments: 0,
+    /// A message has come, whole or in chunks.
+    fn message(&mut self, conn: &Conn<'_>, is_text: bool, payload: &[u8]) {
+        chance::bytes(payload);
+        for payload in self.planted.messages(payload) {
+            self.told(conn, "on_message", |this, link, side| {
+                let place = kernel::name(link, side);
+                chance::line(|| format!("{place} message of {}", payload.len()));
+                this.talks[link].on_message(side, is_text, &payload)
             });
         }
-        let limit = self.talks[link].ends[1 - side].config.max_fragments;
-        let end = &mut self.talks[link].ends[side];
-        let Some(message) = &mut end.unfinished else {
-            return Ok(());
-        };
-        let left = message.payload.len() - message.sent;
-        let may_go_on = self.temper.is_rough || message.fragments < limit;
-        let (count, fin) = if self.chance.hits(350) || !may_go_on {
-            (left, true)
-        } else {
-            (self.chance.scale(left as u64) as usize, false)
-        };
-        let message_type = if message.is_text {
-            MessageType::Text
-        } else {
-            MessageType::Binary
-        };
-        let part = &message.payload[message.sent..message.sent + count];
-        let (before, state) = (conn.buffered(), conn.state());
-        let sent = of_library(|| conn.send_fragment(message_type, part, fin));
-        chance::line(|| {
-            format!(
-                "{} sends a fragment of {count}, fin {fin}: {sent:?}",
-                kernel::name(link, side)
-            )
-        });
-        let begun = message.fragments > 0;
-        if sent.is_ok() {
-            message.sent += count;
-            message.fragments += 1;
-        } else if !begun {
-            end.unfinished = None;
-        }
-        if let Some(message) = end.unfinished.take_if(|_| fin && sent.is_ok()) {
-            if message.fragments > 1 {
-                chance::hit(Fault::Fragments);
-            }
-            self.planted.note_accepted(
-                &mut end.accepted,
-                Accepted {
-                    is_text: message.is_text,
-                    len: message.payload.len(),
-                    continued: message.fragments - 1,
-                },
-            );
-        }
-        self.judge_sent(conn, link, side, (before, state), count as u64, false, sent)
-    }
-
-    fn ping(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        let payload = ping_payload(b'p', self.talks[link].ends[side].pings);
-        let (before, state) = (conn.buffered(), conn.state());
-        let sent = of_library(|| conn.ping(&payload));
-        self.talks[link].ends[side].pings += u64::from(sent.is_ok());
-        self.judge_sent(
-            conn,
-            link,
-            side,
-            (before, state),
-            payload.len() as u64,
-            false,
-            sent,
-        )
-    }
-
-    fn pong(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        let payload = ping_payload(b'u', self.talks[link].ends[side].pongs);
-        let (before, state) = (conn.buffered(), conn.state());
-        let sent = of_library(|| conn.pong(&payload));
-        self.talks[link].ends[side].pongs += u64::from(sent.is_ok());
-        self.judge_sent(
-            conn,
-            link,
-            side,
-            (before, state),
-            payload.len() as u64,
-            false,
-            sent,
-        )
-    }
-
-    fn pause(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        let state = conn.state();
-        let paused = of_library(|| conn.pause());
-        if paused.is_ok() {
-            chance::hit(Fault::SlowReader);
-            chance::line(|| format!("{} pauses", kernel::name(link, side)));
-            self.talks[link].ends[side].paused = true;
-        }
-        hold_result(paused, matches!(state, State::Open | State::Closing))
-    }
-
-    pub(crate) fn resume(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        let state = conn.state();
-        let resumed = of_library(|| conn.resume());
-        if resumed.is_ok() {
-            chance::line(|| format!("{} resumes", kernel::name(link, side)));
-            self.talks[link].ends[side].paused = false;
-        }
-        hold_result(resumed, matches!(state, State::Open | State::Closing))
-    }
-
-    pub(crate) fn close(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        let state = conn.state();
-        let code = *self
-            .chance
-            .pick(&[None, Some(1000), Some(1001), Some(3000), Some(4999)]);
-        let reason = code.map_or("", |_| *self.chance.pick(&["", "done", "über"]));
-        let closed = of_library(|| conn.close(code, reason));
-        chance::line(|| {
-            format!(
-                "{} calls close {code:?}: {closed:?}",
-                kernel::name(link, side)
-            )
-        });
-        if closed.is_ok() {
-            self.talks[link].ends[side].called_close = true;
-        }
-        hold_result(closed, matches!(state, State::Open | State::Connecting))
-    }
-
-    fn terminate(&mut self, conn: &mut Conn<'_>, link: usize, side: usize) -> Verdict {
-        let state = conn.state();
-        let ended = of_library(|| conn.terminate());
-        chance::line(|| format!("{} calls terminate: {ended:?}", kernel::name(link, side)));
-        if ended.is_ok() {
-            self.talks[link].ends[side].called_terminate = true;
-        }
-        hold_result(ended, state != State::Closed)
-    }
-
-    /// Answers a request that was held, if it is one.
-    pub(crate) fn answer(&mut self, conn: &mut Conn<'_>) -> Verdict {
-        let id = conn.id();
-        let Some(live) = self
-            .live
-            .iter_mut()
-            .find(|live| live.id == id && live.in_loop == self.active && live.is_held)
-        else {
-            return Ok(());
-        };
-        live.is_held = false;
-        if self.chance.hits(self.temper.refuse) {
-            chance::hit(Fault::Refused);
-            let response = Response::text(503, "not now");
-            let _ = of_library(|| conn.respond(&response));
-        } else {
-            // It may have ended meanwhile.
-            let _ = of_library(|| conn.accept(&Accept::default()));
-        }
-        Ok(())
     }
 
     /// Takes in a server's connection that is heard of for the first time.
@@ -475,15 +170,6 @@ impl App {
             is_held: false,
         });
     }
-}
-
-/// A command succeeds exactly when it may.
-fn hold_result(result: Result<(), Error>, may: bool) -> Verdict {
-    match result {
-        Ok(()) => hold!(may, "a command was obeyed that could not be"),
-        Err(error) => hold!(!may, "a command was refused: {error}"),
-    }
-    Ok(())
 }
 
 impl Handler for App {
@@ -530,8 +216,9 @@ impl Handler for App {
 
     fn on_open(&mut self, conn: &mut Conn<'_>, _: Handshake<'_>) {
         let _owner = memory::of_simulator();
+        let agreed = conn.deflate();
         self.told(conn, "on_open", |this, link, side| {
-            this.talks[link].ends[side].on_open()
+            this.talks[link].ends[side].on_open(agreed)
         });
         if let Some(live) = self
             .live
@@ -552,15 +239,24 @@ impl Handler for App {
 
     fn on_message(&mut self, conn: &mut Conn<'_>, message: Message<'_>) {
         let _owner = memory::of_simulator();
-        chance::bytes(message.as_bytes());
-        let is_text = message.text().is_some();
-        for payload in self.planted.messages(message.as_bytes()) {
-            self.told(conn, "on_message", |this, link, side| {
-                chance::line(|| {
-                    format!("{} message of {}", kernel::name(link, side), payload.len())
-                });
-                this.talks[link].on_message(link, side, is_text, &payload)
-            });
+        self.message(conn, message.text().is_some(), message.as_bytes());
+        self.storm(conn);
+    }
+
+    fn on_chunk(&mut self, conn: &mut Conn<'_>, chunk: Chunk<'_>) {
+        let _owner = memory::of_simulator();
+        let (is_text, data) = (chunk.data.text().is_some(), chunk.data.as_bytes());
+        let mut whole = None;
+        self.told(conn, "on_chunk", |this, link, side| {
+            let flags = (chunk.first, chunk.last);
+            whole = this.talks[link].on_chunk(side, is_text, data, flags)?;
+            Ok(())
+        });
+        if !chunk.last {
+            chance::hit(Fault::Chunks);
+        }
+        if let Some(whole) = whole {
+            self.message(conn, is_text, &whole);
         }
         self.storm(conn);
     }

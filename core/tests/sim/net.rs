@@ -5,6 +5,8 @@
 
 #[path = "../../src/net/address.rs"]
 pub(crate) mod address;
+#[path = "../../src/net/broadcast.rs"]
+pub mod broadcast;
 #[path = "../../src/net/commands.rs"]
 pub mod commands;
 #[path = "../../src/net/conn.rs"]

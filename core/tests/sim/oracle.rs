@@ -7,7 +7,11 @@
 
 use std::fmt::Write as _;
 
-use wsabi::{Config, ErrorKind};
+use wsabi::{Config, ErrorKind, Role};
+
+use crate::chance::{self, Fault};
+use crate::config::Compress;
+use crate::protocol::extension::Agreed;
 
 use crate::kernel::{CLIENT, SERVER};
 use crate::model::Seen;
@@ -17,6 +21,7 @@ use crate::wire::{Wire, Written};
 /// A message that `send` has accepted; its content follows from its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accepted {
+    pub(crate) key: u64,
     pub(crate) is_text: bool,
     pub(crate) len: usize,
     /// Fragments after the first.
@@ -26,6 +31,8 @@ pub(crate) struct Accepted {
 /// A message of which fragments were accepted.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
+    pub(crate) key: u64,
+    pub(crate) compress: Compress,
     pub(crate) is_text: bool,
     pub(crate) payload: Vec<u8>,
     pub(crate) sent: usize,
@@ -60,6 +67,11 @@ pub(crate) struct End {
     pub(crate) called_terminate: bool,
     /// Backpressure or a refusal was told, and no drain since.
     pub(crate) owed_drain: bool,
+    /// Whether a drain may come: a broadcast does not tell who is pressed.
+    pub(crate) may_drain: bool,
+    pub(crate) agreed: Option<Agreed>,
+    /// What has come of a message that is given out in chunks.
+    chunks: Option<(bool, Vec<u8>)>,
     /// The answer to a ping was announced, and the ping itself not yet.
     pub(crate) announced: bool,
     pub(crate) pings: u64,
@@ -89,16 +101,22 @@ macro_rules! hold {
 }
 pub(crate) use hold;
 
-/// The content of a message: it tells the connection, the direction and the number, and whatever is
-/// changed in it is seen.
-pub(crate) fn fill(link: usize, side: usize, number: usize, is_text: bool, len: usize) -> Vec<u8> {
-    let mut word =
-        (link as u64 * 2 + side as u64) << 48 ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// The key of the message with this number.
+pub(crate) fn key(link: usize, side: usize, number: usize) -> u64 {
+    let place = (link as u64 * 2 + side as u64 + 1) << 48;
+    place ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The content of a message: it follows from the key, and whatever is changed in it is seen. Half of
+/// them are noise, the others compress well, and all begin differently.
+pub(crate) fn fill(key: u64, is_text: bool, len: usize) -> Vec<u8> {
+    let mut word = key;
+    let step = if key & 2 == 0 { 1 } else { 32 };
     let mut payload = vec![0; len];
-    for octets in payload.chunks_mut(8) {
-        word = (word ^ (word >> 29))
-            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
-            .wrapping_add(1);
+    for (number, octets) in payload.chunks_mut(8).enumerate() {
+        if number < 2 || number % step == 0 {
+            word = (word ^ (word >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1;
+        }
         octets.copy_from_slice(&(word ^ (word >> 32)).to_le_bytes()[..octets.len()]);
     }
     if is_text {
@@ -135,6 +153,9 @@ impl End {
             called_close: false,
             called_terminate: false,
             owed_drain: false,
+            may_drain: false,
+            agreed: None,
+            chunks: None,
             announced: false,
             pings: 0,
             pongs: 0,
@@ -169,18 +190,43 @@ impl End {
             || message.continued > self.config.max_fragments
     }
 
-    pub(crate) fn on_open(&mut self) -> Verdict {
+    pub(crate) fn on_open(&mut self, agreed: Option<Agreed>) -> Verdict {
         hold!(!self.opened, "on_open twice");
         hold!(self.closed.is_none(), "on_open after on_close");
         self.opened = true;
+        self.agreed = agreed;
+        if let Some(agreed) = agreed {
+            chance::hit(Fault::Deflate);
+            hold!(
+                self.config.deflate.is_some(),
+                "compression was agreed on by one who does not want it"
+            );
+            let role = if self.side == CLIENT {
+                Role::Client
+            } else {
+                Role::Server
+            };
+            let (bits, takeover) = agreed.sender(role);
+            self.wire.expect_deflate(bits, takeover);
+        }
         Ok(())
     }
 
     pub(crate) fn on_drain(&mut self) -> Verdict {
         self.may_hear("on_drain")?;
-        hold!(self.owed_drain, "on_drain without backpressure");
+        hold!(
+            self.owed_drain || self.may_drain,
+            "on_drain without backpressure"
+        );
         self.owed_drain = false;
+        self.may_drain = false;
         Ok(())
+    }
+
+    /// What has to hold when nothing waits to be written and nothing to be told.
+    pub(crate) fn is_drained(&self) -> bool {
+        let may_hear = self.opened && self.closed.is_none() && self.failed.is_none();
+        !(may_hear && self.owed_drain && !self.called_terminate)
     }
 
     pub(crate) fn on_failing(&mut self, kind: ErrorKind) -> Verdict {
@@ -200,13 +246,7 @@ impl Talk {
         }
     }
 
-    pub(crate) fn on_message(
-        &mut self,
-        link: usize,
-        side: usize,
-        is_text: bool,
-        payload: &[u8],
-    ) -> Verdict {
+    pub(crate) fn on_message(&mut self, side: usize, is_text: bool, payload: &[u8]) -> Verdict {
         let (end, peer) = self.pair(side);
         end.may_receive("a message")?;
         if !peer.is_ours {
@@ -226,7 +266,7 @@ impl Talk {
             message.is_text == is_text,
             "message {number} has the wrong type"
         );
-        let expected = fill(link, peer.side, number, is_text, message.len);
+        let expected = fill(message.key, is_text, message.len);
         hold!(
             expected == payload,
             "message {number} differs: {} bytes were sent, {} received",
@@ -235,6 +275,36 @@ impl Talk {
         );
         end.received += 1;
         Ok(())
+    }
+
+    /// A chunk of a message; the last makes it a message.
+    pub(crate) fn on_chunk(
+        &mut self,
+        side: usize,
+        is_text: bool,
+        data: &[u8],
+        (first, last): (bool, bool),
+    ) -> Result<Option<Vec<u8>>, String> {
+        let (end, _) = self.pair(side);
+        end.may_receive("a chunk")?;
+        hold!(end.config.stream_messages, "a chunk that nobody wants");
+        hold!(last || !data.is_empty(), "a chunk with nothing in it");
+        let (began_as_text, mut all) = match (first, end.chunks.take()) {
+            (true, None) => (is_text, Vec::new()),
+            (false, Some(begun)) => begun,
+            (_, begun) => return Err(format!("first: {first}, but begun: {}", begun.is_some())),
+        };
+        hold!(began_as_text == is_text, "a chunk of the wrong type");
+        all.extend_from_slice(data);
+        hold!(
+            all.len() as u64 <= end.config.max_message_bytes,
+            "a message above the limit is given out in chunks"
+        );
+        if last {
+            return Ok(Some(all));
+        }
+        end.chunks = Some((is_text, all));
+        Ok(None)
     }
 
     pub(crate) fn on_ping(&mut self, side: usize, payload: &[u8]) -> Verdict {
@@ -366,16 +436,11 @@ impl Talk {
                 peer.accepted.len()
             );
         }
-        let everything_left = end.sent_close.is_some() && end.wire.is_at_boundary();
-        hold!(
-            !(everything_left && end.owed_drain),
-            "everything was written, and no drain came"
-        );
         Ok(())
     }
 
     /// Reads what a side has handed to the kernel.
-    pub(crate) fn on_written(&mut self, link: usize, side: usize, bytes: &[u8]) -> Verdict {
+    pub(crate) fn on_written(&mut self, side: usize, bytes: &[u8]) -> Verdict {
         let end = &mut self.ends[side];
         let End {
             wire,
@@ -401,7 +466,7 @@ impl Talk {
                     hold!(
                         message.is_text == is_text
                             && message.continued == continued
-                            && *payload == fill(link, side, number, is_text, message.len),
+                            && *payload == fill(message.key, is_text, message.len),
                         "message {number} was written otherwise than it was accepted"
                     );
                     *handed += 1;
@@ -435,7 +500,7 @@ impl End {
             ErrorKind::KeepaliveTimeout => self.config.ping_interval.is_some(),
             ErrorKind::IdleTimeout => self.config.idle_timeout.is_some(),
             ErrorKind::CloseTimeout | ErrorKind::Lost | ErrorKind::Stopped => true,
-            ErrorKind::Protocol | ErrorKind::InvalidText => peer_broke,
+            ErrorKind::Protocol | ErrorKind::InvalidText | ErrorKind::InvalidDeflate => peer_broke,
             ErrorKind::MessageTooBig | ErrorKind::TooManyFragments => {
                 peer_broke || over_limit == Some(self.received) || peer.breaks_amid(self)
             }
@@ -487,7 +552,7 @@ pub(crate) fn ping_payload(mark: u8, number: u64) -> Vec<u8> {
 pub(crate) const fn code_for(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::Protocol => 1002,
-        ErrorKind::InvalidText => 1007,
+        ErrorKind::InvalidText | ErrorKind::InvalidDeflate => 1007,
         ErrorKind::TooManyFragments => 1008,
         ErrorKind::MessageTooBig => 1009,
         _ => 1011,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use wsabi::Config;
 
+use crate::config::DeflateOptions;
+
 use crate::app::Temper;
 use crate::chance::Chance;
 use crate::kernel::{CLIENT, Connect, Kill, Plan, SERVER, Weather};
@@ -54,10 +56,11 @@ const NEVER: Duration = Duration::from_secs(48 * 3600);
 impl Setup {
     pub(crate) fn new(chance: &mut Chance) -> Self {
         let is_rough = chance.hits(700);
-        let largest = *chance.pick(&[40, 300, 300, 300, 1500, 1500, 5000]);
+        let largest = *chance.pick(&[40, 300, 300, 300, 1500, 1500, 9000]);
         let largest = if chance.hits(15) { 150_000 } else { largest };
         let temper = Temper {
             is_rough,
+            deflates: chance.hits(250),
             storm: *chance.pick(&[0, 50, 200, 201, 500]),
             largest,
             over_limit: *chance.pick(&[0, 0, 50]),
@@ -99,8 +102,8 @@ impl Setup {
                 4096
             },
             defers: chance.hits(150),
-            budget: chance.scale(300) as u32 + 10,
-            ending_at: chance.scale(6000),
+            budget: chance.scale(400) as u32 + 20,
+            ending_at: 100 + chance.scale(6000),
             jump_at: rough(chance, 60).then(|| chance.scale(3000)),
             stop_at: rough(chance, 120).then(|| {
                 (
@@ -188,5 +191,23 @@ pub(crate) fn config(chance: &mut Chance, temper: &Temper) -> Config {
         low_water_bytes: chance.scale(high_water_bytes),
         max_backlog_bytes: high_water_bytes + chance.scale(4 * temper.largest),
         no_delay: chance.coin(),
+        stream_messages: chance.hits(250),
+        deflate: temper.deflates.then(|| deflate(chance, temper)),
+    }
+}
+
+fn deflate(chance: &mut Chance, temper: &Temper) -> DeflateOptions {
+    let is_large = chance.hits(100);
+    let mut bits = || chance.between(9, if is_large { 15 } else { 10 }) as u8;
+    let (server_max_window_bits, client_max_window_bits) = (bits(), bits());
+    DeflateOptions {
+        server_max_window_bits,
+        client_max_window_bits,
+        server_context_takeover: chance.coin(),
+        client_context_takeover: chance.coin(),
+        level: chance.between(1, 9) as u8,
+        mem_level: if is_large { 8 } else { 1 },
+        min_bytes: chance.scale(temper.largest),
+        max_ratio: None,
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Does not know: what it was to write.
 
+use zlib_rs::{Inflate, InflateFlush};
+
 /// Something an endpoint has written.
 #[derive(Debug)]
 pub(crate) enum Written<'a> {
@@ -34,7 +36,47 @@ pub(crate) struct Wire {
     is_client: bool,
     stage: Stage,
     bytes: Vec<u8>,
-    message: Option<(bool, Vec<u8>, u32)>,
+    /// Type, payload, frames after the first, and whether it is compressed.
+    message: Option<(bool, Vec<u8>, u32, bool)>,
+    unpacker: Option<Unpacker>,
+}
+
+/// What reads compressed messages (RFC 7692 §7.2.2).
+struct Unpacker {
+    stream: Inflate,
+    takeover: bool,
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unpacker")
+    }
+}
+
+impl Unpacker {
+    fn unpack(&mut self, payload: &[u8]) -> Result<Vec<u8>, String> {
+        if !self.takeover {
+            self.stream.reset(false);
+        }
+        let input = [payload, &[0, 0, 0xff, 0xff]].concat();
+        let (mut taken, mut all) = (0, Vec::new());
+        let mut room = vec![0; 4096];
+        loop {
+            let before = (self.stream.total_in(), self.stream.total_out());
+            let status =
+                self.stream
+                    .decompress(&input[taken..], &mut room, InflateFlush::SyncFlush);
+            taken += (self.stream.total_in() - before.0) as usize;
+            let made = (self.stream.total_out() - before.1) as usize;
+            all.extend_from_slice(&room[..made]);
+            if taken == input.len() && made < room.len() {
+                return Ok(all);
+            }
+            if made == 0 {
+                return Err(format!("a compressed message is damaged: {status:?}"));
+            }
+        }
+    }
 }
 
 impl Wire {
@@ -44,7 +86,16 @@ impl Wire {
             stage: Stage::Head,
             bytes: Vec::new(),
             message: None,
+            unpacker: None,
         }
+    }
+
+    /// Messages may be compressed from here on, with this window.
+    pub(crate) fn expect_deflate(&mut self, window_bits: u8, takeover: bool) {
+        self.unpacker = Some(Unpacker {
+            stream: Inflate::new(false, window_bits),
+            takeover,
+        });
     }
 
     /// Whether everything so far is whole frames.
@@ -164,25 +215,31 @@ impl Wire {
         visit: &mut impl FnMut(Written<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
-        if first & 0x70 != 0 {
+        let compressed = first & 0x40 != 0;
+        let may_be = self.unpacker.is_some() && matches!(opcode, 1 | 2);
+        if first & 0x30 != 0 || (compressed && !may_be) {
             return Err(format!("a frame begins with {first:#x}"));
         }
         if opcode >= 8 && (!fin || payload.len() > 125) {
             return Err("a control frame is fragmented or too long".to_owned());
         }
         match opcode {
-            0 | 1 | 2 => {
-                let (is_text, all, continued) = match (opcode, self.message.take()) {
-                    (0, Some((is_text, mut all, continued))) => {
+            0..=2 => {
+                let (is_text, mut all, continued, compressed) = match (opcode, self.message.take())
+                {
+                    (0, Some((is_text, mut all, continued, compressed))) => {
                         all.extend_from_slice(&payload);
-                        (is_text, all, continued + 1)
+                        (is_text, all, continued + 1, compressed)
                     }
-                    (1 | 2, None) => (opcode == 1, payload, 0),
+                    (1 | 2, None) => (opcode == 1, payload, 0, compressed),
                     _ => return Err("a message is interleaved with another".to_owned()),
                 };
                 if !fin {
-                    self.message = Some((is_text, all, continued));
+                    self.message = Some((is_text, all, continued, compressed));
                     return Ok(());
+                }
+                if let Some(unpacker) = self.unpacker.as_mut().filter(|_| compressed) {
+                    all = unpacker.unpack(&all)?;
                 }
                 visit(Written::Message {
                     is_text,

@@ -22,6 +22,7 @@ use crate::net::number::ServerId;
 use crate::net::slot::Stage;
 use crate::oracle::{End, Talk, code_for};
 use crate::plant::{Plant, Planted};
+use crate::protocol::connection::Phase;
 use crate::setup::{Setup, Start, config};
 
 /// What a run came to.
@@ -60,6 +61,7 @@ struct World {
     stop_by: u64,
     scratch: Vec<u8>,
     memory_base: i64,
+    owned_base: i64,
     /// What a planted defect keeps.
     hoard: Vec<Vec<u8>>,
     is_freed: bool,
@@ -117,6 +119,7 @@ impl World {
             closed_since_stop: 0,
             over_before_stop: 0,
             is_freed: false,
+            broadcasts: 0,
             callbacks: 0,
             violation: None,
             planted: Planted::new(plant, seed),
@@ -134,6 +137,7 @@ impl World {
             stop_by: u64::MAX,
             scratch: Vec::new(),
             memory_base: memory::live(),
+            owned_base: crate::commands::owned(),
             hoard: Vec::new(),
             is_freed: false,
             setup,
@@ -507,9 +511,33 @@ impl World {
         if self.app.planted.plant == Some(Plant::NeverEnds) {
             kernel::with(|kernel| kernel.wake(which));
         }
-        dispatched
-            .map(drop)
-            .map_err(|error| format!("dispatch: {error}"))
+        let more = dispatched.map_err(|error| format!("dispatch: {error}"))?;
+        if !more {
+            self.look_for_drains(which)?;
+        }
+        Ok(())
+    }
+
+    /// Who was pressed and has nothing waiting any more was told so.
+    fn look_for_drains(&mut self, which: usize) -> Result<(), String> {
+        for live in self.app.live.iter().filter(|live| live.in_loop == which) {
+            let this = &self.loops[which];
+            // Of one that has failed only the end is told.
+            let is_alive = this
+                .slots
+                .peek(live.id)
+                .is_some_and(|slot| match &slot.stage {
+                    Stage::Open(open) => {
+                        open.connection.phase() != Phase::Failed && this.backlog(slot) == 0
+                    }
+                    _ => false,
+                });
+            if is_alive && !self.app.talks[live.link].ends[live.side].is_drained() {
+                let place = name(live.link, live.side);
+                return Err(format!("{place}: nothing waits, and no drain came"));
+            }
+        }
+        Ok(())
     }
 
     /// Counts a moment at which several deadlines have passed.
@@ -576,7 +604,7 @@ impl World {
             for side in [CLIENT, SERVER] {
                 kernel::with(|kernel| kernel.take_tap(link, side, &mut self.scratch));
                 if !self.scratch.is_empty() && self.app.talks[link].ends[side].is_ours {
-                    let written = self.app.talks[link].on_written(link, side, &self.scratch);
+                    let written = self.app.talks[link].on_written(side, &self.scratch);
                     written.map_err(|error| format!("{}: {error}", name(link, side)))?;
                 }
             }
@@ -586,7 +614,13 @@ impl World {
 
     /// The library's memory is bounded by the limits of the connections there were.
     fn look_at_memory(&mut self) -> Result<(), String> {
-        let mut bound = 400_000 * self.loops.len() as u64;
+        // A loop has a receive buffer, and a few compressors and decompressors with their room.
+        let shared = if self.setup.temper.deflates {
+            4_000_000
+        } else {
+            400_000
+        };
+        let mut bound = shared * self.loops.len() as u64;
         for (link, talk) in self.app.talks.iter().enumerate() {
             for (side, end) in talk.ends.iter().enumerate().filter(|(_, end)| end.is_ours) {
                 let config = &end.config;
@@ -598,7 +632,12 @@ impl World {
                     2 * kernel::with(|kernel| kernel.links[link].plan.capacity[1 - side] as u64);
                 let head = 4 * u64::from(config.max_handshake_bytes)
                     + 64 * u64::from(config.max_handshake_headers);
-                bound += output + unread + head + 2 * config.max_message_bytes + 4096;
+                let own = if config.deflate.is_some() {
+                    400_000
+                } else {
+                    4096
+                };
+                bound += output + unread + head + 2 * config.max_message_bytes + own;
             }
         }
         let held = memory::take_peak() - self.memory_base;
@@ -692,6 +731,9 @@ impl World {
                 "{open} descriptors are left open, {watched} are watched"
             ));
         }
+        if crate::commands::owned() != self.owned_base {
+            return Err("payloads that the library was given are still held".to_owned());
+        }
         let left = memory::live() - self.memory_base;
         if left != 0 {
             return Err(format!("{left} bytes of the library were not given back"));
@@ -769,6 +811,7 @@ fn judge_raw(raw: &Raw, talk: &Talk) -> Result<(), String> {
         Some(
             ErrorKind::Protocol
                 | ErrorKind::InvalidText
+                | ErrorKind::InvalidDeflate
                 | ErrorKind::MessageTooBig
                 | ErrorKind::TooManyFragments
         )
