@@ -16,7 +16,7 @@ use crate::net::handler::{Answer, Handler, Handshake, Reply};
 use crate::net::listener::Stopped;
 use crate::net::number::{ConnId, ServerId};
 use crate::net::socket::PeerAddr;
-use crate::oracle::{Talk, Verdict};
+use crate::oracle::{Talk, Verdict, hold};
 use crate::plant::{Plant, Planted};
 use crate::protocol::connection::Closed;
 use crate::protocol::handshake::response::Response;
@@ -69,6 +69,10 @@ pub(crate) struct App {
     /// The loops are being freed.
     pub(crate) is_freed: bool,
     pub(crate) callbacks: u64,
+    /// A server's connection could not write any more when the stop began: what it lost before is
+    /// not counted.
+    pub(crate) lost_before_stop: bool,
+    pub(crate) scratch: Vec<u8>,
     pub(crate) broadcasts: u64,
     pub(crate) violation: Option<String>,
     pub(crate) planted: Planted,
@@ -135,6 +139,41 @@ impl App {
                 }
             }
         }
+    }
+
+    /// Reads what every end of the library has handed to the kernel.
+    pub(crate) fn look_at_wires(&mut self) -> Verdict {
+        for link in 0..self.talks.len() {
+            for side in [CLIENT, SERVER] {
+                kernel::with(|kernel| kernel.take_tap(link, side, &mut self.scratch));
+                if !self.scratch.is_empty() && self.talks[link].ends[side].is_ours {
+                    let written = self.talks[link].on_written(side, &self.scratch);
+                    written.map_err(|error| format!("{}: {error}", kernel::name(link, side)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The counts of a server that has stopped are those of the model.
+    fn judge_stopped(&mut self, counts: Stopped) -> Verdict {
+        self.look_at_wires()?;
+        let told = self.closed_since_stop.saturating_sub(self.over_before_stop);
+        hold!(
+            counts.clean + counts.forced == told,
+            "on_stopped counts {counts:?}, but {told} connections were closed since"
+        );
+        let ends = self.talks.iter().map(|talk| &talk.ends[SERVER]);
+        let since = ends.filter(|end| end.closed_since_stop);
+        let dropped: u64 = since
+            .map(|end| (end.accepted.len() - end.handed) as u64)
+            .sum();
+        let is_exact = !self.lost_before_stop && self.over_before_stop == 0;
+        hold!(
+            counts.messages_dropped == dropped || (!is_exact && counts.messages_dropped < dropped),
+            "on_stopped counts {counts:?}, but {dropped} messages were dropped"
+        );
+        Ok(())
     }
 
     /// A message has come, whole or in chunks.
@@ -324,6 +363,7 @@ impl Handler for App {
                 });
                 if side == SERVER && this.stop_began {
                     this.closed_since_stop += 1;
+                    this.talks[link].ends[side].closed_since_stop = true;
                 }
                 let rough = this.temper.is_rough;
                 this.talks[link].on_close(side, closed, rough)
@@ -356,11 +396,10 @@ impl Handler for App {
         self.callbacks += 1;
         self.stopped += 1;
         chance::line(|| format!("on_stopped {counts:?}"));
-        let told = self.closed_since_stop - self.over_before_stop.min(self.closed_since_stop);
-        if counts.clean + counts.forced != told && !self.is_freed {
-            self.violate(format!(
-                "on_stopped counts {counts:?}, but {told} connections were closed since"
-            ));
+        if !self.is_freed
+            && let Err(error) = self.judge_stopped(counts)
+        {
+            self.violate(error);
         }
     }
 }

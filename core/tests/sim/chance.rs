@@ -114,6 +114,7 @@ faults! {
     Deflate = "connection with compression",
     HostileHandshake = "broken handshake",
     HostileFrames = "broken frames",
+    HostileDeflate = "raw compressed message",
     HostileFlood = "flood without reading",
 }
 

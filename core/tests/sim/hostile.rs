@@ -20,6 +20,16 @@ enum Act {
     Reset,
 }
 
+impl Act {
+    /// Bytes it writes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Write(bytes) => bytes.len(),
+            Self::Wait(_) | Self::Fin | Self::Reset => 0,
+        }
+    }
+}
+
 /// What is expected of a broken opening handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -47,6 +57,10 @@ pub(crate) struct Raw {
     /// How much of that is the head.
     pub(crate) head: usize,
     pub(crate) expected: Expected,
+    /// How much of what it sent the model can judge: not what is compressed, which comes last.
+    pub(crate) plain: Option<usize>,
+    /// Whether it may compress.
+    deflates: bool,
     /// Whether it has reset the connection, so that what it sent may be lost.
     pub(crate) has_reset: bool,
     /// A server that has not answered yet.
@@ -65,8 +79,10 @@ impl Raw {
         config: &Config,
         mut chance: Chance,
     ) -> Self {
-        let (head, expected) = request(&mut chance, config);
+        let deflates = config.deflate.is_some() && chance.coin();
+        let (head, expected) = request(&mut chance, config, deflates);
         let mut this = Self::new(fd, link, CLIENT, now, expected, &mut chance);
+        this.deflates = deflates;
         this.head = head.len();
         this.say(head, config, &mut chance);
         this
@@ -105,6 +121,8 @@ impl Raw {
             sent: Vec::new(),
             head: 0,
             expected,
+            plain: None,
+            deflates: false,
             has_reset: false,
             answer: None,
             is_done: false,
@@ -168,6 +186,18 @@ impl Raw {
             if chance.hits(300) {
                 self.script.push_back(Act::Wait(chance.scale(300)));
             }
+        }
+        if self.deflates {
+            chance::hit(Fault::HostileDeflate);
+            let before = self.script.iter().map(Act::len).sum();
+            self.plain = Some(before);
+            let frames = compressed(chance);
+            self.script.push_back(Act::Write(encode(
+                &frames,
+                sender,
+                std::iter::repeat([5, 5, 0, 1]),
+            )));
+            return;
         }
         if chance.hits(850) {
             chance::hit(Fault::HostileFrames);
@@ -262,7 +292,7 @@ impl Raw {
     }
 }
 
-fn request(chance: &mut Chance, config: &Config) -> (Vec<u8>, Expected) {
+fn request(chance: &mut Chance, config: &Config, deflates: bool) -> (Vec<u8>, Expected) {
     let mut lines: Vec<String> = [
         "GET /raw HTTP/1.1",
         "Host: example.com",
@@ -273,6 +303,10 @@ fn request(chance: &mut Chance, config: &Config) -> (Vec<u8>, Expected) {
     ]
     .map(str::to_owned)
     .to_vec();
+    if deflates {
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
+        lines.push(offer.to_owned());
+    }
     let mut push = |line: &str| lines.push(line.to_owned());
     let status = match chance.below(32) {
         0 => replace(&mut lines, 0, "POST /raw HTTP/1.1", 405),
@@ -444,6 +478,41 @@ fn valid(config: &Config, chance: &mut Chance) -> Vec<Frame> {
                     payload: payload(chance, most / (continued + 1)),
                 })
                 .collect()
+        }
+    }
+}
+
+/// A compressed message that is whole, damaged, or much larger than it looks.
+fn compressed(chance: &mut Chance) -> Vec<Frame> {
+    let frame = |first: u8, payload: &[u8]| Frame {
+        first,
+        payload: payload.to_vec(),
+    };
+    // RFC 7692 §7.2.3.1.
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    match chance.below(8) {
+        0 | 1 => vec![frame(0xc1, &hello)],
+        2 => {
+            let noise: Vec<u8> = (0..chance.between(1, 300))
+                .map(|_| chance.next() as u8)
+                .collect();
+            vec![frame(0xc2, &noise)]
+        }
+        3 => vec![frame(0xc1, &hello[..chance.below(7) as usize])],
+        4 => vec![frame(0x41, &hello[..3]), frame(0xc0, &hello[3..])],
+        5 => vec![frame(*chance.pick(&[0xc8, 0xc9, 0xca]), b"")],
+        6 => {
+            // Distance 1, length 258, as often as it fits: a thousand times what it takes.
+            let mut bomb = vec![0x62, 0x18, 0x05, 0xa3];
+            bomb.resize(chance.between(100, 4000) as usize, 0);
+            vec![frame(0xc2, &bomb)]
+        }
+        _ => {
+            let mut empty_blocks = Vec::new();
+            for _ in 0..chance.between(1, 500) {
+                empty_blocks.extend_from_slice(&[0, 0, 0, 0xff, 0xff]);
+            }
+            vec![frame(0xc2, &empty_blocks)]
         }
     }
 }

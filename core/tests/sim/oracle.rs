@@ -61,6 +61,8 @@ pub(crate) struct End {
     pub(crate) sent_close: Option<(u16, Vec<u8>)>,
     /// The peer's Close frame, as it was announced.
     pub(crate) heard_close: bool,
+    /// Whether it was told to have closed since its server was stopped.
+    pub(crate) closed_since_stop: bool,
     pub(crate) failed: Option<ErrorKind>,
     pub(crate) paused: bool,
     pub(crate) called_close: bool,
@@ -148,6 +150,7 @@ impl End {
             status: 0,
             sent_close: None,
             heard_close: false,
+            closed_since_stop: false,
             failed: None,
             paused: false,
             called_close: false,

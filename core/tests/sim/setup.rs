@@ -102,7 +102,7 @@ impl Setup {
                 4096
             },
             defers: chance.hits(150),
-            budget: chance.scale(400) as u32 + 20,
+            budget: chance.between(20, 200) as u32,
             ending_at: 100 + chance.scale(6000),
             jump_at: rough(chance, 60).then(|| chance.scale(3000)),
             stop_at: rough(chance, 120).then(|| {
@@ -192,7 +192,7 @@ pub(crate) fn config(chance: &mut Chance, temper: &Temper) -> Config {
         max_backlog_bytes: high_water_bytes + chance.scale(4 * temper.largest),
         no_delay: chance.coin(),
         stream_messages: chance.hits(250),
-        deflate: temper.deflates.then(|| deflate(chance, temper)),
+        deflate: (temper.deflates && chance.hits(850)).then(|| deflate(chance, temper)),
     }
 }
 
