@@ -69,6 +69,9 @@ impl App {
         };
         self.budget = self.budget.saturating_sub(1);
         let before = conn.state();
+        if let Err(error) = self.talks[link].ends[side].learn(conn.deflate()) {
+            self.violate(error);
+        }
         let choice = self.chance.below(1000);
         chance::number(choice);
         let rough = self.temper.is_rough;
@@ -209,6 +212,7 @@ impl App {
                 continue;
             }
             let (before, end) = (other.buffered(), &mut self.talks[live.link].ends[live.side]);
+            end.learn(other.deflate())?;
             let high = end.config.high_water_bytes.max(1);
             let is_full = before >= high && before + len > end.config.max_backlog_bytes;
             if is_full && self.temper.deflates {

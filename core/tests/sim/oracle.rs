@@ -197,13 +197,20 @@ impl End {
         hold!(!self.opened, "on_open twice");
         hold!(self.closed.is_none(), "on_open after on_close");
         self.opened = true;
-        self.agreed = agreed;
-        if let Some(agreed) = agreed {
+        self.learn(agreed)
+    }
+
+    /// Takes note of what was agreed on about compression.
+    pub(crate) fn learn(&mut self, agreed: Option<Agreed>) -> Verdict {
+        if let Some(agreed) = agreed
+            && self.agreed.is_none()
+        {
             chance::hit(Fault::Deflate);
             hold!(
                 self.config.deflate.is_some(),
                 "compression was agreed on by one who does not want it"
             );
+            self.agreed = Some(agreed);
             let role = if self.side == CLIENT {
                 Role::Client
             } else {

@@ -632,6 +632,7 @@ impl World {
             }
         }
         let held = memory::take_peak() - self.memory_base;
+        chance::line(|| format!("the library holds {held} bytes, may hold {bound}"));
         if held > bound as i64 {
             return Err(format!(
                 "the library holds {held} bytes; all limits together are {bound}"
