@@ -106,6 +106,7 @@ faults! {
     Fragments = "fragmented message",
     Held = "request answered later",
     Refused = "request refused by the application",
+    OverBudget = "server over its budget",
     Stop = "server stopped amid traffic",
     SmallBudget = "few events per dispatch",
     Chunks = "message given out in chunks",

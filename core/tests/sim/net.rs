@@ -7,6 +7,8 @@
 pub(crate) mod address;
 #[path = "../../src/net/broadcast.rs"]
 pub mod broadcast;
+#[path = "../../src/net/budget.rs"]
+mod budget;
 #[path = "../../src/net/commands.rs"]
 pub mod commands;
 #[path = "../../src/net/conn.rs"]

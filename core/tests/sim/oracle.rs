@@ -509,6 +509,7 @@ impl End {
             ErrorKind::Terminated => self.called_terminate || (self.called_close && !self.opened),
             ErrorKind::KeepaliveTimeout => self.config.ping_interval.is_some(),
             ErrorKind::IdleTimeout => self.config.idle_timeout.is_some(),
+            ErrorKind::OverBudget => self.side == SERVER,
             ErrorKind::CloseTimeout | ErrorKind::Lost | ErrorKind::Stopped => true,
             ErrorKind::Protocol | ErrorKind::InvalidText | ErrorKind::InvalidDeflate => peer_broke,
             ErrorKind::MessageTooBig | ErrorKind::TooManyFragments => {

@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub(crate) temper: Temper,
     pub(crate) weather: Weather,
     pub(crate) server: Config,
+    /// What the server's connections may hold together.
+    pub(crate) server_budget: Option<u64>,
     /// When who connects.
     pub(crate) starts: Vec<(u64, Start)>,
     /// Whether one loop has all ends.
@@ -95,6 +97,7 @@ impl Setup {
         let rough = |chance: &mut Chance, per_mille| is_rough && chance.hits(per_mille);
         Self {
             server: config(chance, &temper),
+            server_budget: rough(chance, 250).then(|| chance.scale(4 * largest)),
             one_loop: chance.hits(300),
             max_events: if chance.hits(150) {
                 chance.between(1, 6) as u32

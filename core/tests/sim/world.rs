@@ -168,6 +168,7 @@ impl World {
         }
         let mut options = ServerOptions::tcp(SERVER_ADDRESS, 80);
         options.config = self.setup.server.clone();
+        options.max_buffered_bytes = self.setup.server_budget;
         let listening = {
             let _owner = memory::of_library();
             self.loops[0].listen(&options)
@@ -516,11 +517,48 @@ impl World {
         if self.app.planted.plant == Some(Plant::NeverEnds) {
             kernel::with(|kernel| kernel.wake(which));
         }
+        self.look_at_budget(which)?;
         let more = dispatched.map_err(|error| format!("dispatch: {error}"))?;
         if !more {
             self.look_for_drains(which)?;
         }
         Ok(())
+    }
+
+    /// What a server's budget knows is what its connections hold.
+    fn look_at_budget(&mut self, which: usize) -> Result<(), String> {
+        let this = &self.loops[which];
+        let server = self.server.filter(|_| which == 0);
+        let Some(server) = server.and_then(|server| this.servers.peek(server)) else {
+            return Ok(());
+        };
+        let Some(budget) = &server.budget else {
+            return Ok(());
+        };
+        if budget.is_over() {
+            chance::hit(Fault::OverBudget);
+        }
+        let (mut sum, mut known) = (0, 0);
+        for id in this.slots.ids() {
+            let Some(slot) = this.slots.peek(id).filter(|slot| slot.server.is_some()) else {
+                continue;
+            };
+            known += slot.held;
+            if let Stage::Open(open) = &slot.stage {
+                sum += open.receive.held() as u64 + this.backlog(slot);
+                sum += slot
+                    .unread
+                    .as_ref()
+                    .map_or(0, |unread| unread.capacity() as u64);
+            }
+        }
+        if (budget.held, known) == (sum, sum) {
+            return Ok(());
+        }
+        Err(format!(
+            "a server's connections hold {sum} bytes; its budget counts {}, they {known}",
+            budget.held
+        ))
     }
 
     /// Who was pressed and has nothing waiting any more was told so.
