@@ -13,7 +13,7 @@ use net::peer::{self, CLOSE, Frame, PING, PONG, Peer, TEXT};
 use net::{PATIENCE, World, calm, client, ms, server};
 use wsabi::{
     Conn, ConnId, Context, Error, ErrorKind, Handler, Handshake, Loop, Message, PeerAddr, Reply,
-    Request, Response, ServerId, Stopped,
+    Request, Response, Sent, ServerId, Stopped,
 };
 
 /// Gathers messages, and echoes them when it has to.
@@ -30,6 +30,13 @@ struct Host {
     given: usize,
     /// What was left each time the kernel had taken something.
     left: Vec<u64>,
+    /// Whether the connection is ended by who hears that a ping is about to be answered.
+    ends_at_pong: bool,
+    pings: usize,
+    /// What is sent when a backlog is gone, once.
+    refill: Option<Vec<u8>>,
+    /// What waited each time a drain was told.
+    at_drain: Vec<u64>,
     stopped: bool,
 }
 
@@ -61,6 +68,7 @@ impl Handler for Host {
     }
 
     fn on_ping(&mut self, conn: &mut Conn<'_>, payload: &[u8]) {
+        self.pings += 1;
         if self.leaves_pongs && self.answers {
             self.echo(conn.context());
             conn.answer_ping(payload).unwrap();
@@ -70,6 +78,7 @@ impl Handler for Host {
     fn on_reply(&mut self, conn: &mut Conn<'_>, reply: Reply<'_>) -> bool {
         match reply {
             Reply::Pong if self.leaves_pongs => return false,
+            Reply::Pong if self.ends_at_pong => conn.terminate().unwrap(),
             Reply::Pong => {}
             Reply::Close(close) => assert_eq!(close.reason, "why"),
             Reply::Fail(error) => self.failures.push(error.kind()),
@@ -85,6 +94,15 @@ impl Handler for Host {
 
     fn on_written(&mut self, conn: &mut Conn<'_>) {
         self.left.push(conn.buffered());
+        if conn.buffered() == 0
+            && let Some(refill) = self.refill.take()
+        {
+            assert_eq!(conn.send_binary(&refill).unwrap(), Sent::Backpressure);
+        }
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_>) {
+        self.at_drain.push(conn.buffered());
     }
 
     fn on_error(&mut self, _: &mut Context, _: ServerId, error: &Error, _: Option<&PeerAddr>) {
@@ -287,6 +305,42 @@ fn a_pong_behind_a_backlog_is_written_before_the_write_is_told() {
         !setting.event_loop.conn(id).is_blocked()
     });
     assert_eq!(setting.host.left.last(), Some(&0));
+}
+
+#[test]
+fn one_drain_is_told_of_two_backlogs_without_a_moment_between() {
+    let large = vec![7; 32 << 20];
+    let mut setting = Setting::new(Host {
+        refill: Some(large.clone()),
+        ..Host::default()
+    });
+    let id = setting.host.open[0];
+    let sent = setting.event_loop.conn(id).send_binary(&large).unwrap();
+    assert_eq!(sent, Sent::Backpressure);
+    setting.until(|setting| {
+        setting.peer.pump();
+        setting.host.refill.is_none() && !setting.event_loop.conn(id).is_blocked()
+    });
+    setting.until(|setting| !setting.host.at_drain.is_empty());
+    setting
+        .event_loop
+        .poll(Some(ms(5)), &mut setting.host)
+        .unwrap();
+    assert_eq!(setting.host.at_drain, [0]);
+}
+
+#[test]
+fn who_ends_a_connection_before_an_answer_hears_no_more_of_it() {
+    let mut setting = Setting::new(Host {
+        ends_at_pong: true,
+        ..Host::default()
+    });
+    setting.send(&[(PING, b"1"), (TEXT, b"2")]);
+    setting.until(|setting| {
+        setting.peer.pump();
+        setting.peer.end.is_some()
+    });
+    assert_eq!((setting.host.pings, setting.host.gathered.len()), (0, 0));
 }
 
 #[test]

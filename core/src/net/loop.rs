@@ -16,7 +16,7 @@ use crate::net::handler::{Handler, Handshake};
 use crate::net::number::ConnId;
 use crate::net::poller::{Interest, Poller, Ready};
 use crate::net::serving::listener_of;
-use crate::net::slot::{Slot, Stage};
+use crate::net::slot::Stage;
 use crate::protocol::connection::{Closed, Phase};
 use crate::protocol::head::{Request, ResponseHead};
 use crate::time::{Time, earliest};
@@ -462,11 +462,17 @@ fn tell_one<H: Handler>(context: &mut Context, notice: Notice, handler: &mut H) 
     match notice {
         Notice::Open { id, head } => tell_open(context, id, &head, handler),
         Notice::Drain(id) => {
-            // Of a failed connection only the end is told.
-            if context
-                .slots
-                .get(id)
-                .and_then(Slot::established)
+            let Some(slot) = context.slots.get(id) else {
+                return;
+            };
+            slot.flags.drain_noted = false;
+            // After backpressure that was told meanwhile another drain is to come; of a failed
+            // connection only the end is told.
+            if slot.flags.wants_drain {
+                return;
+            }
+            if slot
+                .established()
                 .is_some_and(|established| established.connection.phase() != Phase::Failed)
             {
                 handler.on_drain(&mut context.conn(id));

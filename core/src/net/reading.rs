@@ -18,7 +18,7 @@ use crate::net::handler::{Answer, Handler, Reply};
 use crate::net::r#loop::Loop;
 use crate::net::number::ConnId;
 use crate::net::poller::{Interest, Ready};
-use crate::net::slot::{Opening, Stage};
+use crate::net::slot::{Opening, Slot, Stage};
 use crate::protocol::connection::Phase;
 use crate::protocol::handshake::client::{request, unreadable};
 use crate::protocol::handshake::response::Response;
@@ -574,6 +574,11 @@ fn hand_out<H: Handler>(
                     }
                     Event::Pong(_) | Event::Message(_) | Event::Chunk(_) => false,
                 };
+                // Who hears of an answer may end the connection, and then hears nothing more.
+                let slot = context.slots.get(id);
+                if slot.and_then(Slot::established).is_none() {
+                    return Ok(());
+                }
                 if answer {
                     context
                         .with_connection(id, |connection, tools| connection.react(&event, tools));

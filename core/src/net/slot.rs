@@ -83,6 +83,8 @@ pub(crate) struct Flags {
     pub(crate) paused: bool,
     /// The application was told of backpressure and waits for `drain`.
     pub(crate) wants_drain: bool,
+    /// `drain` is on the list of notices.
+    pub(crate) drain_noted: bool,
     /// Our direction of the transport is closed.
     pub(crate) shut: bool,
     /// Nothing more can be written; reading brings the end.

@@ -382,11 +382,20 @@ impl Context {
         }
         let slot = self.slots.at(id.index());
         if slot.flags.wants_drain && left as u64 <= slot.config.low_water_bytes {
-            slot.flags.wants_drain = false;
-            self.notices.push_back(Notice::Drain(id));
+            self.note_drain(id);
         }
         self.account(id);
         self.shut_if_wanted(id);
+    }
+
+    /// The backlog has fallen to low water, which is told once, however often it rose before.
+    fn note_drain(&mut self, id: ConnId) {
+        let flags = &mut self.slots.at(id.index()).flags;
+        flags.wants_drain = false;
+        if !flags.drain_noted {
+            flags.drain_noted = true;
+            self.notices.push_back(Notice::Drain(id));
+        }
     }
 
     /// A backlog has come about or gone.
@@ -441,10 +450,11 @@ impl Context {
         let role = self.role_of(id);
         let slot = self.slots.at(id.index());
         slot.flags.blocked = false;
-        if std::mem::take(&mut slot.flags.wants_drain) {
+        if slot.flags.wants_drain {
             // Who reads again only after `drain` would never hear of the end.
-            self.notices.push_back(Notice::Drain(id));
+            self.note_drain(id);
         }
+        let slot = self.slots.at(id.index());
         let Some(output) = slot.output else {
             return;
         };

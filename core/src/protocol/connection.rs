@@ -323,11 +323,14 @@ impl Connection {
                 .config
                 .ping_interval
                 .map(|interval| tools.now.after(interval));
-            if self
-                .send
-                .ping(KEEPALIVE_PAYLOAD, tools.random, tools.out)
-                .is_ok()
-            {
+            // Behind output that waits a ping would tell nothing new, and pings would pile up for a
+            // peer that reads nothing and lives.
+            let sent = self.send.is_backlogged()
+                || self
+                    .send
+                    .ping(KEEPALIVE_PAYLOAD, tools.random, tools.out)
+                    .is_ok();
+            if sent {
                 self.pinged.get_or_insert(tools.now);
             }
         }

@@ -267,6 +267,13 @@ impl Assembly {
         }
     }
 
+    /// Takes a kept buffer again, after that of a chunk was given back.
+    pub(crate) fn take_buffer(&mut self, buffers: &mut Buffers) {
+        if self.begun && self.data.capacity() == 0 {
+            self.data = buffers.take();
+        }
+    }
+
     /// Forgets a chunk that was given out; more is to come.
     pub(crate) fn chunk_given(&mut self, buffers: &mut Buffers) {
         let len = self.chunk_len();
@@ -324,6 +331,18 @@ mod tests {
             room.resize(capacity.min(declared), 0);
         }
         assert_eq!(assembly.message().as_bytes().len(), declared);
+    }
+
+    #[test]
+    fn the_chunks_of_a_message_need_one_buffer() {
+        let mut buffers = Buffers::default();
+        let mut assembly = Assembly::new(MessageType::Binary, None, &mut buffers).unwrap();
+        for _ in 0..100 {
+            assembly.take_buffer(&mut buffers);
+            assembly.room(1 << 20).unwrap().push(7);
+            assembly.chunk_given(&mut buffers);
+        }
+        assert_eq!((buffers.free.len(), buffers.kept), (1, FIRST_RESERVE));
     }
 
     #[test]

@@ -318,7 +318,7 @@ impl Receive {
                 }
                 State::Data { .. } => {
                     match self
-                        .go_on(input, config)
+                        .go_on(input, config, buffers)
                         .map_err(|error| self.inert(error))?
                     {
                         Progress::More => {}
@@ -425,7 +425,12 @@ impl Receive {
     }
 
     /// Goes on with a data frame: takes a piece of it, or decompresses some of what was taken.
-    fn go_on(&mut self, input: &mut &mut [u8], config: &Config) -> Result<Progress> {
+    fn go_on(
+        &mut self,
+        input: &mut &mut [u8],
+        config: &Config,
+        buffers: &mut Buffers,
+    ) -> Result<Progress> {
         let (State::Data { left, key, fin }, Some(assembly)) = (self.state, &mut self.assembly)
         else {
             return Ok(Progress::Wait);
@@ -436,6 +441,7 @@ impl Receive {
                 .inflater()
                 .is_some_and(|inflater| inflater.has_input())
         {
+            assembly.take_buffer(buffers);
             assembly.inflate(window, config)?;
             let is_much = has_chunk(assembly) && assembly.len() >= CHUNK;
             return Ok(if is_much {
@@ -453,6 +459,7 @@ impl Receive {
         } else if !input.is_empty() {
             let wanted = &input[..input.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
             let Some(inflater) = assembly.inflater() else {
+                assembly.take_buffer(buffers);
                 return self.take_data(input).map(|()| Progress::More);
             };
             let piece = inflater.fill(wanted)?;

@@ -383,6 +383,11 @@ impl Send {
         }
     }
 
+    /// Whether earlier output waits for the transport.
+    pub(crate) const fn is_backlogged(&self) -> bool {
+        self.backlogged
+    }
+
     /// Whether a pong waits for the transport.
     pub(crate) const fn owes_pong(&self) -> bool {
         self.pong.is_some()

@@ -206,6 +206,25 @@ fn what_came_during_a_pause_is_a_sign_of_life_when_it_is_read() {
 }
 
 #[test]
+fn pings_do_not_pile_up_behind_a_backlog() {
+    let mut pair = Pair::new(&Config::default(), &quiet());
+    pair.wires[CLIENT].room = Some(0);
+    pair.send_text(CLIENT, "nobody reads this");
+    let waiting = pair.ends[CLIENT].out.len();
+    for _ in 0..20 {
+        // The peer lives: pongs come that nobody has asked for.
+        pair.smuggle(SERVER, &[0x8a, 0]);
+        pair.run_until(pair.now + 15_000);
+    }
+    assert!(pair.ends[CLIENT].connection.is_open());
+    assert_eq!(pair.ends[CLIENT].out.len(), waiting);
+    pair.make_room(CLIENT, waiting);
+    pair.wires[CLIENT].room = None;
+    pair.run_until(pair.now + 20_000);
+    assert_eq!(pair.ends[CLIENT].sent_at("ping").len(), 1);
+}
+
+#[test]
 fn progress_of_the_backlog_counts_while_paused() {
     let mut pair = mute_server();
     pair.wires[CLIENT].room = Some(0);
