@@ -6,7 +6,9 @@ const { EventEmitter } = require('node:events');
 const { STATUS_CODES } = require('node:http');
 const { KIND, notSupported, requestError, systemError } = require('./errors');
 const { addon, flushSoon, servers, start } = require('./native');
-const { DEFAULTS, limitsOf, refuseNotYet } = require('./options');
+const { DEFAULTS, bytesOf, deflateOf, limitsOf, refuseNotYet } = require('./options');
+const { Compression, PerMessageDeflate, negotiate } = require('./permessage-deflate');
+const { PreparedMessage } = require('./prepared');
 const { makeRequest } = require('./request');
 const { ConnectionSocket } = require('./socket');
 const WebSocket = require('./websocket');
@@ -18,7 +20,7 @@ const CLOSED = 2;
 /** RFC 6455 §1.3. */
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 /** Fields of the response that are wsabi's own. */
-const OWN_FIELDS = ['upgrade', 'connection', 'sec-websocket-accept', 'sec-websocket-protocol'];
+const OWN_FIELDS = ['upgrade', 'connection', 'sec-websocket-accept', 'sec-websocket-extensions', 'sec-websocket-protocol'];
 
 class WebSocketServer extends EventEmitter {
   constructor(options, callback) {
@@ -43,7 +45,9 @@ class WebSocketServer extends EventEmitter {
       throw new TypeError('One and only one of the "port", "server", or "noServer" options must be specified');
     }
     refuseNotYet('server', options);
+    if (options.perMessageDeflate === true) options.perMessageDeflate = {};
     this.options = options;
+    this._compression = deflateOf(options.perMessageDeflate);
     this._state = RUNNING;
     this._number = 0;
     this._address = null;
@@ -56,7 +60,11 @@ class WebSocketServer extends EventEmitter {
   _listen() {
     const { host, backlog, reusePort } = this.options;
     const port = portOf(this.options.port);
-    const listening = { port, limits: limitsOf(this.options) };
+    const listening = {
+      port,
+      limits: limitsOf(this.options, this._compression),
+      maxBufferedBytes: bytesOf('maxBufferedBytes', this.options.maxBufferedBytes),
+    };
     if (host) listening.host = String(host);
     if (typeof backlog === 'number' && backlog > 0) listening.backlog = backlog;
     if (reusePort) listening.reusePort = true;
@@ -95,6 +103,31 @@ class WebSocketServer extends EventEmitter {
       return;
     }
     if (addon.closeServer(this._number).wantsFlush) flushSoon();
+  }
+
+  /**
+   * Sends a message to all clients, or all but one, and tells how many have accepted it, how many of
+   * those have much to write, and how many have refused it, because they wait for the rest of
+   * another.
+   */
+  broadcast(data, options) {
+    const { except, ...how } = options ?? {};
+    if (except !== undefined && except !== null && !(except instanceof WebSocket)) {
+      throw new TypeError('The option "except" is not a WebSocket');
+    }
+    const message = data instanceof PreparedMessage ? data : new PreparedMessage(data, how);
+    const reached = new Uint32Array(3);
+    const answer = this._number === 0 ? KIND.CLOSED : start().broadcast(
+      except?._index ?? 0,
+      except?._generation ?? 0,
+      PreparedMessage._handleOf(message),
+      this._number,
+      reached,
+    );
+    if (answer > 0) flushSoon();
+    else if (answer < 0 && answer !== KIND.CLOSED) throw new Error(`wsabi cannot broadcast: error ${answer}`);
+    const [sent, backpressure, refused] = reached;
+    return { sent, backpressure, refused };
   }
 
   shouldHandle(request) {
@@ -152,6 +185,11 @@ class WebSocketServer extends EventEmitter {
       return;
     }
     pending.offered = offered;
+    if (!this._negotiate(pending)) {
+      const error = requestError('Sec-WebSocket-Extensions');
+      if (!this._onBadRequest(pending, error)) respond(pending, 400, error.message);
+      return;
+    }
     if (!this.options.verifyClient) {
       this._accept(pending);
       return;
@@ -171,8 +209,22 @@ class WebSocketServer extends EventEmitter {
     });
   }
 
+  /** Judges what a client offers of compression; tells whether the request is acceptable. */
+  _negotiate(pending) {
+    pending.deflate = null;
+    const header = pending.request.headers['sec-websocket-extensions'];
+    if (this._compression === null || header === undefined) return true;
+    const deflate = new PerMessageDeflate({ ...this._compression.options, isServer: true });
+    try {
+      if (negotiate(deflate, header)) pending.deflate = deflate;
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   _accept(pending) {
-    const { index, generation, offered, request, socket } = pending;
+    const { index, generation, offered, deflate, request, socket } = pending;
     if (this._state !== RUNNING) {
       respond(pending, 503);
       return;
@@ -191,22 +243,24 @@ class WebSocketServer extends EventEmitter {
         return;
       }
     }
-    const fields = this._moreFields(request, subprotocol);
-    const outcome = addon.accept(index, generation, subprotocol === '' ? null : subprotocol, fields);
+    const extension = deflate?._header() ?? null;
+    const fields = this._moreFields(request, subprotocol, extension);
+    const outcome = addon.accept(index, generation, subprotocol === '' ? null : subprotocol, fields, extension);
     if (outcome.kind !== 0) {
       // The client has gone while it was verified, or was refused meanwhile.
       if (outcome.kind !== KIND.INVALID) return;
       throw new Error(outcome.detail);
     }
     if (outcome.wantsFlush) flushSoon();
-    websocket._attach(index, generation, this, subprotocol, socket);
+    const compression = deflate && new Compression(deflate, this._compression.isOff);
+    websocket._attach(index, generation, this, subprotocol, socket, compression);
     websocket._opened();
     this.clients?.add(websocket);
     this.emit('connection', websocket, request);
   }
 
   /** Fields that listeners of 'headers' add to the response: names and values in turn. */
-  _moreFields(request, subprotocol) {
+  _moreFields(request, subprotocol, extension) {
     if (this.listenerCount('headers') === 0) return [];
     const key = request.headers['sec-websocket-key'];
     const lines = [
@@ -216,6 +270,7 @@ class WebSocketServer extends EventEmitter {
       `Sec-WebSocket-Accept: ${createHash('sha1').update(key + GUID).digest('base64')}`,
     ];
     if (subprotocol !== '') lines.push(`Sec-WebSocket-Protocol: ${subprotocol}`);
+    if (extension !== null) lines.push(`Sec-WebSocket-Extensions: ${extension}`);
     const own = new Set(lines);
     this.emit('headers', lines, request);
     const fields = [];
