@@ -4,8 +4,9 @@
 
 const { validateHeaderName, validateHeaderValue } = require('node:http');
 const querystring = require('node:querystring');
+const { deflateOf } = require('./deflate-options');
 const { notSupported } = require('./errors');
-const { DEFAULTS, deflateOf, limitsOf, refuseNotYet } = require('./options');
+const { DEFAULTS, limitsOf, refuseNotYet } = require('./options');
 const { PerMessageDeflate } = require('./permessage-deflate');
 
 const TOKEN = /^[!#$%&'*+\-.0-9A-Z^_`|a-z~]+$/;

@@ -120,13 +120,15 @@ const RESPONSES = [
 
 const EXTENSION_WORDS = /extension|Sec-WebSocket-Extensions|permessage-deflate/;
 
+const BAD_OFFER = 'Invalid or unacceptable Sec-WebSocket-Extensions header';
+
 /** What `ws` says of a request that is not valid, by a word of the crate's sentence. */
 const REQUESTS = [
   ['method', 'Invalid HTTP method'],
   ['Sec-WebSocket-Key', 'Missing or invalid Sec-WebSocket-Key header'],
   ['Sec-WebSocket-Version', 'Missing or invalid Sec-WebSocket-Version header'],
   ['Sec-WebSocket-Protocol', 'Invalid Sec-WebSocket-Protocol header'],
-  ['Sec-WebSocket-Extensions', 'Invalid or unacceptable Sec-WebSocket-Extensions header'],
+  ['Sec-WebSocket-Extensions', BAD_OFFER],
   ['"Upgrade: websocket"', 'Invalid Upgrade header'],
 ];
 
@@ -177,5 +179,5 @@ function notSupported(what) {
 }
 
 module.exports = {
-  BAD_EXTENSIONS, KIND, commandError, handshakeError, notSupported, receiveError, requestError, systemError,
+  BAD_EXTENSIONS, BAD_OFFER, KIND, commandError, handshakeError, notSupported, receiveError, requestError, systemError,
 };

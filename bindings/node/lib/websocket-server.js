@@ -4,9 +4,10 @@
 const { createHash } = require('node:crypto');
 const { EventEmitter } = require('node:events');
 const { STATUS_CODES } = require('node:http');
-const { KIND, notSupported, requestError, systemError } = require('./errors');
+const { deflateOf } = require('./deflate-options');
+const { BAD_OFFER, KIND, notSupported, requestError, systemError } = require('./errors');
 const { addon, flushSoon, servers, start } = require('./native');
-const { DEFAULTS, bytesOf, deflateOf, limitsOf, refuseNotYet } = require('./options');
+const { DEFAULTS, bytesOf, limitsOf, refuseNotYet } = require('./options');
 const { Compression, PerMessageDeflate, negotiate } = require('./permessage-deflate');
 const { PreparedMessage } = require('./prepared');
 const { makeRequest } = require('./request');
@@ -153,7 +154,12 @@ class WebSocketServer extends EventEmitter {
   _onUpgrade(index, generation, refusal, ...request) {
     const socket = new ConnectionSocket(index, generation, this._isDualStack);
     const pending = { index, generation, socket, request: makeRequest(socket, ...request) };
-    if (refusal !== '') return this._onBadRequest(pending, requestError(refusal));
+    if (refusal !== '') {
+      const error = requestError(refusal);
+      if (error.message !== BAD_OFFER) return this._onBadRequest(pending, error);
+      this._refuse(pending, error);
+      return true;
+    }
     try {
       this._judge(pending);
     } catch (error) {
@@ -172,6 +178,11 @@ class WebSocketServer extends EventEmitter {
     return true;
   }
 
+  /** Refuses a request that is not valid with what `ws` says of it, unless a listener answers. */
+  _refuse(pending, error) {
+    if (!this._onBadRequest(pending, error)) respond(pending, 400, error.message);
+  }
+
   _judge(pending) {
     const { request } = pending;
     if (!this.shouldHandle(request)) {
@@ -180,14 +191,12 @@ class WebSocketServer extends EventEmitter {
     }
     const offered = offeredBy(request);
     if (offered === null) {
-      const error = requestError('Sec-WebSocket-Protocol');
-      if (!this._onBadRequest(pending, error)) respond(pending, 400, error.message);
+      this._refuse(pending, requestError('Sec-WebSocket-Protocol'));
       return;
     }
     pending.offered = offered;
     if (!this._negotiate(pending)) {
-      const error = requestError('Sec-WebSocket-Extensions');
-      if (!this._onBadRequest(pending, error)) respond(pending, 400, error.message);
+      this._refuse(pending, new Error(BAD_OFFER));
       return;
     }
     if (!this.options.verifyClient) {
