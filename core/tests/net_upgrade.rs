@@ -13,8 +13,8 @@ use net::app::Told;
 use net::peer::{self, End, Peer};
 use net::{PATIENCE, World, calm, client, ms, server};
 use wsabi::{
-    Accept, Answer, ClientOptions, CloseCode, Config, ConnId, Context, ErrorKind, RequestOptions,
-    Response, ServerOptions, ServerPolicy, State, SubprotocolChoice,
+    Accept, Answer, ClientOptions, CloseCode, Config, ConnId, Context, DeflateOptions, ErrorKind,
+    RequestOptions, Response, ServerOptions, ServerPolicy, State, SubprotocolChoice,
 };
 
 /// Waits until the server has closed its direction; gives everything it said.
@@ -556,5 +556,78 @@ fn a_large_answer_has_the_time_that_progress_takes() {
     });
     world.lp.stop_server(id, PATIENCE).unwrap();
     world.until("it stops", |world| world.app.stopped(id).is_some());
+    world.end();
+}
+
+#[test]
+fn an_application_negotiates_compression_by_itself() {
+    let options = DeflateOptions {
+        server_max_window_bits: 15,
+        client_max_window_bits: 15,
+        server_context_takeover: true,
+        client_context_takeover: true,
+        min_bytes: 0,
+        ..DeflateOptions::default()
+    };
+    let config = Config {
+        deflate: Some(options),
+        ..calm()
+    };
+    let mut world = World::new();
+    let (_, address) = world.serve(&server(config.clone()));
+    on_upgrade(&mut world, |conn, request| {
+        assert_eq!(
+            request.header_text("Sec-WebSocket-Extensions"),
+            Some("permessage-deflate; client_max_window_bits=8")
+        );
+        let bad = conn.accept_answering(&Accept::default(), Some("x-other"));
+        assert_eq!(bad.unwrap_err().kind(), ErrorKind::Invalid);
+        conn.accept_answering(
+            &Accept::default(),
+            Some("permessage-deflate; server_max_window_bits=10; client_max_window_bits=8"),
+        )
+        .unwrap();
+        let _ = conn.send_text(&"again and ".repeat(9)).unwrap();
+        Answer::Later
+    });
+    let asking = |offer: &str| ClientOptions {
+        request: RequestOptions {
+            deflate_offer: Some(offer.into()),
+            ..RequestOptions::default()
+        },
+        ..client(config.clone())
+    };
+    let near = world.connect(
+        address,
+        &asking("permessage-deflate; client_max_window_bits=8"),
+    );
+    world.until("the message comes", |world| {
+        world.app.texts_of(near) == ["again and ".repeat(9)]
+    });
+    let agreed = world.lp.conn(near).deflate().unwrap();
+    assert_eq!(
+        (
+            agreed.server_max_window_bits,
+            agreed.client_max_window_bits,
+            agreed.server_context_takeover
+        ),
+        (10, 8, true)
+    );
+    let url = format!("ws://{address}/");
+    let refused = world.lp.connect(&url, &asking("permessage-deflate; x"));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+    world.end();
+
+    let mut world = World::new();
+    let (_, address) = world.serve(&server(calm()));
+    on_upgrade(&mut world, |conn, _| {
+        let without = conn.accept_answering(&Accept::default(), Some("permessage-deflate"));
+        assert_eq!(without.unwrap_err().kind(), ErrorKind::Invalid);
+        conn.accept_answering(&Accept::default(), None).unwrap();
+        Answer::Later
+    });
+    let near = world.connect(address, &client(config));
+    world.until("it opens", |world| world.app.is_open(near));
+    assert_eq!(world.lp.conn(near).deflate(), None);
     world.end();
 }

@@ -451,6 +451,7 @@ pub(crate) unsafe fn client_options(given: &wsabi_client_options) -> Result<Clie
             subprotocols,
             origin: origin.map(str::to_owned),
             headers,
+            ..RequestOptions::default()
         },
         unix_path: unix_path.map(PathBuf::from),
         user: given.conn_user as u64,

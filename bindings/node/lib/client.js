@@ -4,8 +4,10 @@
 
 const { validateHeaderName, validateHeaderValue } = require('node:http');
 const querystring = require('node:querystring');
+const { deflateOf } = require('./deflate-options');
 const { notSupported } = require('./errors');
 const { DEFAULTS, limitsOf, refuseNotYet } = require('./options');
+const { PerMessageDeflate } = require('./permessage-deflate');
 
 const TOKEN = /^[!#$%&'*+\-.0-9A-Z^_`|a-z~]+$/;
 /** Fields that an opening handshake has in any case; `ws` puts its own in the place of these. */
@@ -95,7 +97,9 @@ function targetOf(url) {
 
 /** Everything about a client that its constructor was given. */
 function clientOf(address, subprotocols, given) {
-  const options = { protocolVersion: 13, maxRedirects: 10, ...DEFAULTS, ...given };
+  const options = {
+    protocolVersion: 13, maxRedirects: 10, perMessageDeflate: true, ...DEFAULTS, ...given,
+  };
   if (options.protocolVersion !== 8 && options.protocolVersion !== 13) {
     throw new RangeError(`Unsupported protocol version: ${options.protocolVersion} (supported versions: 8, 13)`);
   }
@@ -103,14 +107,23 @@ function clientOf(address, subprotocols, given) {
   if (options.protocolVersion === 8) throw notSupported('The option "protocolVersion" with the value 8');
   checkSubprotocols(subprotocols);
   refuseNotYet('client', options);
+  const compression = deflateOf(options.perMessageDeflate);
+  const deflate = compression && new PerMessageDeflate(compression.options);
   const { fields, origin } = fieldsOf(options, url);
   const { place, ...target } = targetOf(url);
   return {
     href: url.href,
     place,
     options,
+    deflate,
+    isDeflateOff: compression !== null && compression.isOff,
     connecting: {
-      ...target, subprotocols, origin, headers: fields, limits: limitsOf(options),
+      ...target,
+      subprotocols,
+      origin,
+      headers: fields,
+      deflateOffer: deflate?._header(),
+      limits: limitsOf(options, compression),
     },
   };
 }

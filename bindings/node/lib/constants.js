@@ -14,4 +14,6 @@ module.exports = {
   TEXT: 1,
   PING: 2,
   PONG: 3,
+  // Parts of messages: this, with one bit each for text, the first part, the last part.
+  CHUNK: 8,
 };

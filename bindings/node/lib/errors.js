@@ -19,6 +19,8 @@ const KIND = {
   INVALID_TEXT: -31,
   MESSAGE_TOO_BIG: -32,
   TOO_MANY_FRAGMENTS: -33,
+  INVALID_DEFLATE: -34,
+  OVER_BUDGET: -35,
   HANDSHAKE: -40,
   HANDSHAKE_TOO_LARGE: -41,
   REFUSED: -43,
@@ -103,6 +105,11 @@ function receiveError(kind, detail) {
       return coded(RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS');
     case KIND.PROTOCOL:
       return violation(detail);
+    case KIND.INVALID_DEFLATE:
+      // As zlib reports it to `ws`.
+      return Object.assign(coded(Error, detail, 'Z_DATA_ERROR'), { errno: -3 });
+    case KIND.OVER_BUDGET:
+      return coded(Error, detail, 'WSABI_ERR_OVER_BUDGET');
     default:
       return new Error(inOwnWords(detail));
   }
@@ -119,12 +126,20 @@ function systemError(syscall, osError, detail, place) {
   });
 }
 
+const BAD_EXTENSIONS = 'Invalid Sec-WebSocket-Extensions header';
+
 /** What `ws` says of a response that is not valid, by a word of the crate's sentence. */
 const RESPONSES = [
   ['"Upgrade: websocket"', 'Invalid Upgrade header'],
   ['Sec-WebSocket-Accept', 'Invalid Sec-WebSocket-Accept header'],
-  ['extension', 'Server sent a Sec-WebSocket-Extensions header but no extension was requested'],
+  ['extension', 'Server indicated an extension that was not requested'],
+  ['Sec-WebSocket-Extensions', BAD_EXTENSIONS],
+  ['permessage-deflate', BAD_EXTENSIONS],
 ];
+
+const EXTENSION_WORDS = /extension|Sec-WebSocket-Extensions|permessage-deflate/;
+
+const BAD_OFFER = 'Invalid or unacceptable Sec-WebSocket-Extensions header';
 
 /** What `ws` says of a request that is not valid, by a word of the crate's sentence. */
 const REQUESTS = [
@@ -132,6 +147,7 @@ const REQUESTS = [
   ['Sec-WebSocket-Key', 'Missing or invalid Sec-WebSocket-Key header'],
   ['Sec-WebSocket-Version', 'Missing or invalid Sec-WebSocket-Version header'],
   ['Sec-WebSocket-Protocol', 'Invalid Sec-WebSocket-Protocol header'],
+  ['Sec-WebSocket-Extensions', BAD_OFFER],
   ['"Upgrade: websocket"', 'Invalid Upgrade header'],
 ];
 
@@ -140,8 +156,8 @@ function requestError(detail) {
   return new Error(REQUESTS.find(([word]) => detail.includes(word))?.[1] ?? detail);
 }
 
-/** Why an opening handshake as a client failed. */
-function handshakeError(kind, osError, detail, status, place, offered) {
+/** Why an opening handshake as a client failed, that had subprotocols and compression to offer or not. */
+function handshakeError(kind, osError, detail, status, { place, isOffering, deflate }) {
   switch (kind) {
     case KIND.REFUSED:
       return new Error(`Unexpected server response: ${status}`);
@@ -159,9 +175,12 @@ function handshakeError(kind, osError, detail, status, place, offered) {
       });
     case KIND.HANDSHAKE:
       if (detail.includes('subprotocol')) {
-        return new Error(offered
+        return new Error(isOffering
           ? 'Server sent an invalid subprotocol'
           : 'Server sent a subprotocol but none was requested');
+      }
+      if (deflate === null && EXTENSION_WORDS.test(detail)) {
+        return new Error('Server sent a Sec-WebSocket-Extensions header but no extension was requested');
       }
       return new Error(RESPONSES.find(([word]) => detail.includes(word))?.[1] ?? detail);
     default:
@@ -179,6 +198,6 @@ function notSupported(what) {
 }
 
 module.exports = {
-  KIND, commandError, handshakeError, inOwnWords, notSupported, receiveError, requestError,
-  systemError,
+  BAD_EXTENSIONS, BAD_OFFER, KIND, commandError, handshakeError, inOwnWords, notSupported,
+  receiveError, requestError, systemError,
 };

@@ -70,8 +70,8 @@ const callbacks = {
           // Throws if a listener has just detached the memory that this message shares.
           const data = length === 0
             ? EMPTY_BUFFER
-            : new FastBuffer(buffers[head >>> 3], records[at + 1], length);
-          socket._receive(head & 7, data);
+            : new FastBuffer(buffers[head >>> 4], records[at + 1], length);
+          socket._receive(head & 15, data);
         } catch (error) {
           commands.report(error);
         }

@@ -23,12 +23,4 @@ class Sender {
   }
 }
 
-class PerMessageDeflate {
-  constructor() {
-    throw notSupported('The class PerMessageDeflate');
-  }
-}
-
-module.exports = {
-  PerMessageDeflate, Receiver, Sender, createWebSocketStream,
-};
+module.exports = { Receiver, Sender, createWebSocketStream };

@@ -20,7 +20,7 @@ const DEFAULTS = {
 
 /** Options that are accepted when they are off, as `ws` has them by default. */
 const NOT_YET = {
-  both: ['perMessageDeflate', 'skipUTF8Validation'],
+  both: ['skipUTF8Validation'],
   server: ['server', 'noServer'],
   client: [
     'agent', 'createConnection', 'family', 'finishRequest', 'followRedirects', 'generateMask',
@@ -46,14 +46,26 @@ const OWN = [
   ['pingTimeout', 1],
 ];
 
+/** The bytes that a number may say, as the addon takes them. */
+function bytesOf(name, value) {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'number') throw new TypeError(`The option "${name}" is ${typeof value}; expected a number`);
+  if (!(value >= 1 && value <= Number.MAX_SAFE_INTEGER)) {
+    throw new RangeError(`The option "${name}" is ${value}; expected 1 to ${Number.MAX_SAFE_INTEGER}`);
+  }
+  return value;
+}
+
 /** A limit of `ws`: an integer of 32 bits, of which 0 and less is no limit. */
 function limit(value, none) {
   return (value | 0) > 0 ? value | 0 : none;
 }
 
-/** The limits of connections as the addon takes them. */
-function limitsOf(options) {
+/** The limits of connections as the addon takes them; `deflate` is what `deflateOf` makes. */
+function limitsOf(options, deflate) {
   const limits = {
+    deflate: deflate?.settings,
+    stream: Boolean(options.stream),
     autoPong: Boolean(options.autoPong),
     closeTimeout: Math.max(1, Number(options.closeTimeout) || 0),
     maxMessageBytes: limit(options.maxPayload, MOST),
@@ -77,4 +89,4 @@ function limitsOf(options) {
   return limits;
 }
 
-module.exports = { DEFAULTS, limitsOf, refuseNotYet };
+module.exports = { DEFAULTS, bytesOf, limitsOf, refuseNotYet };

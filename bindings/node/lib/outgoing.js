@@ -16,7 +16,7 @@ function toBytes(data) {
 /** How many bytes data has that is not sent. */
 function lengthOf(data) {
   if (isBlob(data)) return data.size;
-  return typeof data === 'string' ? Buffer.byteLength(data) : toBytes(data).byteLength;
+  return typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength ?? toBytes(data).byteLength;
 }
 
 /** What waits for a Blob, in order, the Blob first. */

@@ -5,9 +5,12 @@ const { createHash } = require('node:crypto');
 const { EventEmitter } = require('node:events');
 const { STATUS_CODES } = require('node:http');
 const { debuglog } = require('node:util');
-const { KIND, inOwnWords, notSupported, requestError, systemError } = require('./errors');
+const { deflateOf } = require('./deflate-options');
+const { BAD_OFFER, KIND, inOwnWords, notSupported, requestError, systemError } = require('./errors');
 const { addon, flushSoon, servers, start } = require('./native');
-const { DEFAULTS, limitsOf, refuseNotYet } = require('./options');
+const { DEFAULTS, bytesOf, limitsOf, refuseNotYet } = require('./options');
+const { Compression, PerMessageDeflate, negotiate } = require('./permessage-deflate');
+const { PreparedMessage } = require('./prepared');
 const { makeRequest } = require('./request');
 const { ConnectionSocket } = require('./socket');
 const WebSocket = require('./websocket');
@@ -22,7 +25,7 @@ const CLOSED = 2;
 /** RFC 6455 §1.3. */
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 /** Fields of the response that are wsabi's own. */
-const OWN_FIELDS = ['upgrade', 'connection', 'sec-websocket-accept', 'sec-websocket-protocol'];
+const OWN_FIELDS = ['upgrade', 'connection', 'sec-websocket-accept', 'sec-websocket-extensions', 'sec-websocket-protocol'];
 
 class WebSocketServer extends EventEmitter {
   constructor(options, callback) {
@@ -47,7 +50,9 @@ class WebSocketServer extends EventEmitter {
       throw new TypeError('One and only one of the "port", "server", or "noServer" options must be specified');
     }
     refuseNotYet('server', options);
+    if (options.perMessageDeflate === true) options.perMessageDeflate = {};
     this.options = options;
+    this._compression = deflateOf(options.perMessageDeflate);
     this._state = RUNNING;
     this._number = 0;
     this._address = null;
@@ -60,7 +65,11 @@ class WebSocketServer extends EventEmitter {
   _listen() {
     const { host, backlog, reusePort } = this.options;
     const port = portOf(this.options.port);
-    const listening = { port, limits: limitsOf(this.options) };
+    const listening = {
+      port,
+      limits: limitsOf(this.options, this._compression),
+      maxBufferedBytes: bytesOf('maxBufferedBytes', this.options.maxBufferedBytes),
+    };
     if (host) listening.host = String(host);
     if (typeof backlog === 'number' && backlog > 0) listening.backlog = backlog;
     if (reusePort) listening.reusePort = true;
@@ -101,6 +110,31 @@ class WebSocketServer extends EventEmitter {
     if (addon.closeServer(this._number).wantsFlush) flushSoon();
   }
 
+  /**
+   * Sends a message to all clients, or all but one, and tells how many have accepted it, how many of
+   * those have much to write, and how many have refused it, because they wait for the rest of
+   * another.
+   */
+  broadcast(data, options) {
+    const { except, ...how } = options ?? {};
+    if (except !== undefined && except !== null && !(except instanceof WebSocket)) {
+      throw new TypeError('The option "except" is not a WebSocket');
+    }
+    const message = data instanceof PreparedMessage ? data : new PreparedMessage(data, how);
+    const reached = new Uint32Array(3);
+    const answer = this._number === 0 ? KIND.CLOSED : start().broadcast(
+      except?._index ?? 0,
+      except?._generation ?? 0,
+      PreparedMessage._handleOf(message),
+      this._number,
+      reached,
+    );
+    if (answer > 0) flushSoon();
+    else if (answer < 0 && answer !== KIND.CLOSED) throw new Error(`wsabi cannot broadcast: error ${answer}`);
+    const [sent, backpressure, refused] = reached;
+    return { sent, backpressure, refused };
+  }
+
   shouldHandle(request) {
     const { path } = this.options;
     if (!path) return true;
@@ -124,7 +158,12 @@ class WebSocketServer extends EventEmitter {
   _onUpgrade(index, generation, refusal, ...request) {
     const socket = new ConnectionSocket(index, generation, this._isDualStack);
     const pending = { index, generation, socket, request: makeRequest(socket, ...request) };
-    if (refusal !== '') return this._onBadRequest(pending, requestError(refusal));
+    if (refusal !== '') {
+      const error = requestError(refusal);
+      if (error.message !== BAD_OFFER) return this._onBadRequest(pending, error);
+      this._refuse(pending, error);
+      return true;
+    }
     try {
       this._judge(pending);
     } catch (error) {
@@ -143,6 +182,11 @@ class WebSocketServer extends EventEmitter {
     return true;
   }
 
+  /** Refuses a request that is not valid with what `ws` says of it, unless a listener answers. */
+  _refuse(pending, error) {
+    if (!this._onBadRequest(pending, error)) respond(pending, 400, error.message);
+  }
+
   _judge(pending) {
     const { request } = pending;
     if (!this.shouldHandle(request)) {
@@ -151,11 +195,14 @@ class WebSocketServer extends EventEmitter {
     }
     const offered = offeredBy(request);
     if (offered === null) {
-      const error = requestError('Sec-WebSocket-Protocol');
-      if (!this._onBadRequest(pending, error)) respond(pending, 400, error.message);
+      this._refuse(pending, requestError('Sec-WebSocket-Protocol'));
       return;
     }
     pending.offered = offered;
+    if (!this._negotiate(pending)) {
+      this._refuse(pending, new Error(BAD_OFFER));
+      return;
+    }
     if (!this.options.verifyClient) {
       this._accept(pending);
       return;
@@ -175,8 +222,22 @@ class WebSocketServer extends EventEmitter {
     });
   }
 
+  /** Judges what a client offers of compression; tells whether the request is acceptable. */
+  _negotiate(pending) {
+    pending.deflate = null;
+    const header = pending.request.headers['sec-websocket-extensions'];
+    if (this._compression === null || header === undefined) return true;
+    const deflate = new PerMessageDeflate({ ...this._compression.options, isServer: true });
+    try {
+      if (negotiate(deflate, header)) pending.deflate = deflate;
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   _accept(pending) {
-    const { index, generation, offered, request, socket } = pending;
+    const { index, generation, offered, deflate, request, socket } = pending;
     if (this._state !== RUNNING) {
       respond(pending, 503);
       return;
@@ -195,22 +256,24 @@ class WebSocketServer extends EventEmitter {
         return;
       }
     }
-    const fields = this._moreFields(request, subprotocol);
-    const outcome = addon.accept(index, generation, subprotocol === '' ? null : subprotocol, fields);
+    const extension = deflate?._header() ?? null;
+    const fields = this._moreFields(request, subprotocol, extension);
+    const outcome = addon.accept(index, generation, subprotocol === '' ? null : subprotocol, fields, extension);
     if (outcome.kind !== 0) {
       // The client has gone while it was verified, or was refused meanwhile.
       if (outcome.kind !== KIND.INVALID) return;
       throw new Error(outcome.detail);
     }
     if (outcome.wantsFlush) flushSoon();
-    websocket._attach(index, generation, this, subprotocol, socket);
+    const compression = deflate && new Compression(deflate, this._compression.isOff);
+    websocket._attach(index, generation, this, subprotocol, socket, compression);
     websocket._opened();
     this.clients?.add(websocket);
     this.emit('connection', websocket, request);
   }
 
   /** Fields that listeners of 'headers' add to the response: names and values in turn. */
-  _moreFields(request, subprotocol) {
+  _moreFields(request, subprotocol, extension) {
     if (this.listenerCount('headers') === 0) return [];
     const key = request.headers['sec-websocket-key'];
     const lines = [
@@ -220,6 +283,7 @@ class WebSocketServer extends EventEmitter {
       `Sec-WebSocket-Accept: ${createHash('sha1').update(key + GUID).digest('base64')}`,
     ];
     if (subprotocol !== '') lines.push(`Sec-WebSocket-Protocol: ${subprotocol}`);
+    if (extension !== null) lines.push(`Sec-WebSocket-Extensions: ${extension}`);
     const own = new Set(lines);
     this.emit('headers', lines, request);
     const fields = [];

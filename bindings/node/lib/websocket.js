@@ -2,14 +2,16 @@
 // The class WebSocket, client and server side.
 
 const { EventEmitter } = require('node:events');
-const { BINARY, BINARY_TYPES, CLOSED, CLOSING, CONNECTING, EMPTY_BUFFER, OPEN, PING, READY_STATES, TEXT } = require('./constants');
+const { BINARY, BINARY_TYPES, CHUNK, CLOSED, CLOSING, CONNECTING, EMPTY_BUFFER, OPEN, PING, READY_STATES, TEXT } = require('./constants');
 const { clientOf } = require('./client');
 const {
-  KIND, commandError, handshakeError, inOwnWords, notSupported, receiveError,
+  BAD_EXTENSIONS, KIND, commandError, handshakeError, inOwnWords, notSupported, receiveError,
 } = require('./errors');
 const { addEventTarget } = require('./events');
 const { Outgoing, isBlob, lengthOf, toBytes } = require('./outgoing');
 const { IS_WAITING, addon, awaitWrite, connections, flushSoon, guarded, records, start } = require('./native');
+const { Compression, PerMessageDeflate, negotiate } = require('./permessage-deflate');
+const { PreparedMessage } = require('./prepared');
 const { makeResponse } = require('./request');
 const { ConnectionSocket } = require('./socket');
 
@@ -17,6 +19,16 @@ const { ConnectionSocket } = require('./socket');
 const FLAG_TEXT = 1;
 const FLAG_FRAGMENT = 2;
 const FLAG_FIN = 4;
+const FLAG_COMPRESS = 8;
+const FLAG_LENT = 16;
+/** This one is not the addon's. */
+const FLAG_PREPARED = 32;
+
+/** Smaller payloads are copied in any case. */
+const LEAST_LENT = 4096;
+
+/** The third argument of 'chunk', by its first and last bits. */
+const PARTS = [0, 1, 2, 3].map((bits) => Object.freeze({ first: (bits & 1) !== 0, last: (bits & 2) !== 0 }));
 
 /** The addon's commands, from the first WebSocket on. */
 let commands = null;
@@ -40,6 +52,8 @@ class WebSocket extends EventEmitter {
     this._server = null;
     this._binaryType = 'nodebuffer';
     this._protocol = '';
+    // How this side compresses, if that is agreed on.
+    this._compression = null;
     this._url = undefined;
     this._paused = false;
     this._isTerminated = false;
@@ -80,10 +94,10 @@ class WebSocket extends EventEmitter {
   }
 
   _connect(address, subprotocols, given) {
-    const { href, place, options, connecting } = clientOf(address, subprotocols, given);
+    const { href, place, options, connecting, deflate, isDeflateOff } = clientOf(address, subprotocols, given);
     this._url = href;
     this._setUp(options);
-    this._client = { place, isOffering: subprotocols.length > 0 };
+    this._client = { place, isOffering: subprotocols.length > 0, deflate, isDeflateOff };
     const outcome = addon.connect(connecting);
     if (outcome.kind !== 0) {
       if (outcome.kind === KIND.INVALID) throw new SyntaxError(outcome.detail);
@@ -95,12 +109,13 @@ class WebSocket extends EventEmitter {
   }
 
   /** A server has accepted a connection. */
-  _attach(index, generation, server, protocol, facade) {
+  _attach(index, generation, server, protocol, facade, compression) {
     this._index = index;
     this._generation = generation;
     this._server = server;
     this._protocol = protocol;
     this._facade = facade;
+    this._compression = compression;
     connections[index] = this;
   }
 
@@ -119,8 +134,18 @@ class WebSocket extends EventEmitter {
     return this._lateBytes + waiting + queued;
   }
 
+  /** What was agreed on about compression, or null. */
+  get deflate() {
+    return this._compression === null ? null : this._compression.agreed;
+  }
+
   get extensions() {
-    return '';
+    return this._compression === null ? '' : PerMessageDeflate.extensionName;
+  }
+
+  /** Makes a message that can be sent to many, compressed once. */
+  static prepare(data, options) {
+    return new PreparedMessage(data, options);
   }
 
   get isPaused() {
@@ -162,19 +187,38 @@ class WebSocket extends EventEmitter {
       return;
     }
     let flags = typeof data === 'string' ? FLAG_TEXT : 0;
-    if (options || this._fragmented) flags = this._flagsOf(flags, options || {});
+    if (options || this._fragmented || this._compression !== null) {
+      flags = this._flagsOf(flags, options || {}, data || EMPTY_BUFFER);
+    }
     this._queueOrSend(flags, data || EMPTY_BUFFER, cb);
   }
 
-  _flagsOf(flags, options) {
+  _flagsOf(flags, options, data) {
     this._checkMask(options.mask);
+    // It was prepared with the others.
+    if (data instanceof PreparedMessage) return FLAG_PREPARED;
     if ('binary' in options) flags = options.binary ? 0 : FLAG_TEXT;
     const isLast = !('fin' in options) || Boolean(options.fin);
-    if (this._fragmented) flags = this._fragmentFlags;
-    else if (isLast) return flags;
+    if (this._fragmented) {
+      flags = this._fragmentFlags;
+    } else {
+      if (this._compression !== null && this._isCompressed(options, data)) flags |= FLAG_COMPRESS;
+      if (isLast) return this._isLent(flags, options, data) ? flags | FLAG_LENT : flags;
+    }
     this._fragmentFlags = flags;
     this._fragmented = !isLast;
     return flags | FLAG_FRAGMENT | (isLast ? FLAG_FIN : 0);
+  }
+
+  /** Whether a message is compressed, or the fragments of one that begins with this. */
+  _isCompressed(options, data) {
+    return (!('compress' in options) || Boolean(options.compress)) && this._compression.applies(data, lengthOf);
+  }
+
+  /** Whether data need not be copied; what is masked or compressed is written anew in any case. */
+  _isLent(flags, options, data) {
+    return options.copy === false && this._isServer && (flags & FLAG_COMPRESS) === 0
+      && typeof data !== 'string' && lengthOf(data) >= LEAST_LENT;
   }
 
   ping(data, mask, cb) {
@@ -216,7 +260,10 @@ class WebSocket extends EventEmitter {
 
   /** `what` is the flags of a message, or the name of a control frame. */
   _queueOrSend(what, data, cb) {
-    if (typeof data !== 'string' && !ArrayBuffer.isView(data) && !isBlob(data)) data = toBytes(data);
+    if (typeof data !== 'string' && !ArrayBuffer.isView(data) && !isBlob(data)) {
+      if (data instanceof PreparedMessage) what = FLAG_PREPARED;
+      else data = toBytes(data);
+    }
     if (this._outgoing === null) {
       if (!isBlob(data)) {
         this._send(what, data, cb);
@@ -231,6 +278,7 @@ class WebSocket extends EventEmitter {
     let answer;
     if (typeof what === 'string') answer = commands[what](this._index, this._generation, data);
     else if (typeof data === 'string') answer = commands.sendText(this._index, this._generation, data, what);
+    else if (what === FLAG_PREPARED) answer = commands.sendPrepared(this._index, this._generation, PreparedMessage._handleOf(data));
     else answer = commands.sendBytes(this._index, this._generation, data, what);
     if (answer !== undefined && !this._onAnswer(answer, data, cb)) return;
     const isMessage = typeof what === 'number' && (what & (FLAG_FRAGMENT | FLAG_FIN)) !== FLAG_FRAGMENT;
@@ -256,6 +304,7 @@ class WebSocket extends EventEmitter {
       return false;
     }
     if (answer === KIND.INVALID) throw commandError('The data of a text message is not UTF-8');
+    if (answer === KIND.STATE) throw new Error('A prepared message cannot be sent before the fragmented message is finished');
     throw new Error(`wsabi cannot send: error ${answer}`);
   }
 
@@ -418,6 +467,7 @@ class WebSocket extends EventEmitter {
     if (kind === TEXT) this.emit('message', data, false);
     else if (kind === BINARY) this.emit('message', this._converted(data), true);
     else if (kind === PING) this._onPing(data);
+    else if (kind >= CHUNK) this.emit('chunk', data, (kind & 1) === 0, PARTS[(kind >>> 1) & 3]);
     else this.emit('pong', data);
   }
 
@@ -454,9 +504,27 @@ class WebSocket extends EventEmitter {
       this._abort('Server sent no subprotocol');
       return;
     }
+    if (this._client.deflate !== null && !this._agree(this._client, rawHeaders)) {
+      this._abort(BAD_EXTENSIONS);
+      return;
+    }
     this._client = null;
     if (protocol !== null) this._protocol = protocol;
     this._opened();
+  }
+
+  /** Takes note of what a server has answered about compression; tells whether that is acceptable. */
+  _agree({ deflate, isDeflateOff }, rawHeaders) {
+    const values = rawHeaders.filter((_, at) => at % 2 === 1
+      && rawHeaders[at - 1].toLowerCase() === 'sec-websocket-extensions');
+    if (values.length === 0) return true;
+    try {
+      // The addon has read it already, and goes by the rules of the RFC; these are the options'.
+      if (negotiate(deflate, values.join(', '))) this._compression = new Compression(deflate, isDeflateOff);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   _opened() {
@@ -493,8 +561,7 @@ class WebSocket extends EventEmitter {
     if (this._client === null) this._readyState = CLOSING;
     this._release(true);
     if (this._client !== null) {
-      const { place, isOffering } = this._client;
-      const error = handshakeError(kind, osError, detail, status, place, isOffering);
+      const error = handshakeError(kind, osError, detail, status, this._client);
       this._emitErrorAndClose(error);
       return;
     }
@@ -557,7 +624,7 @@ READY_STATES.forEach((name, value) => {
   Object.defineProperty(WebSocket, name, { enumerable: true, value });
   Object.defineProperty(WebSocket.prototype, name, { enumerable: true, value });
 });
-for (const name of ['binaryType', 'bufferedAmount', 'extensions', 'isPaused', 'protocol', 'readyState', 'url']) {
+for (const name of ['binaryType', 'bufferedAmount', 'deflate', 'extensions', 'isPaused', 'protocol', 'readyState', 'url']) {
   Object.defineProperty(WebSocket.prototype, name, { enumerable: true });
 }
 addEventTarget(WebSocket.prototype);

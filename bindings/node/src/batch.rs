@@ -30,11 +30,20 @@ const ALIGNMENT: usize = 8;
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Binary = 0,
-    Text = 1,
-    Ping = 2,
-    Pong = 3,
+pub(crate) struct Kind(u8);
+
+impl Kind {
+    pub(crate) const BINARY: Self = Self(0);
+    pub(crate) const TEXT: Self = Self(1);
+    pub(crate) const PING: Self = Self(2);
+    pub(crate) const PONG: Self = Self(3);
+    /// How many bits a kind has.
+    const BITS: u32 = 4;
+
+    /// A part of a message.
+    pub(crate) const fn chunk(is_text: bool, first: bool, last: bool) -> Self {
+        Self(8 | is_text as u8 | (first as u8) << 1 | (last as u8) << 2)
+    }
 }
 
 /// Memory for several payloads, which JavaScript allocated and keeps in its list.
@@ -103,7 +112,7 @@ impl Batch {
         let (index, offset) = self.place(payload, allocate)?;
         self.connection = Some(connection);
         let at = HEADER + self.count * RECORD;
-        self.write(at, (index << 3 | kind as usize) as u32);
+        self.write(at, (index << Kind::BITS | usize::from(kind.0)) as u32);
         self.write(at + 1, offset as u32);
         self.write(at + 2, payload.len() as u32);
         self.count += 1;

@@ -10,22 +10,30 @@ use core::ptr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use napi::sys::{self, napi_callback_info, napi_env, napi_value};
-use wsabi::{Conn, ConnId, Context, Error, ErrorKind, MessageType, Result, State};
+use wsabi::{Compress, Conn, ConnId, Context, Error, ErrorKind, MessageType, Result, State};
 
 use crate::host::Host;
 use crate::js;
+use crate::prepared::{broadcast, prepare, send_prepared};
 
 /// The flags of a send.
-const TEXT: u32 = 1;
+pub(crate) const TEXT: u32 = 1;
 const FRAGMENT: u32 = 2;
 const FIN: u32 = 4;
+/// JavaScript has decided that the message is compressed; without this it is not.
+const COMPRESS: u32 = 8;
+/// The data need not be copied: it does not change until it is written.
+const LENT: u32 = 16;
 
 type Callback = extern "C" fn(napi_env, napi_callback_info) -> napi_value;
 
 /// All commands, with their names.
-pub(crate) const ALL: [(&CStr, Callback); 13] = [
+pub(crate) const ALL: [(&CStr, Callback); 16] = [
     (c"sendText", send_text),
     (c"sendBytes", send_bytes),
+    (c"sendPrepared", send_prepared),
+    (c"prepare", prepare),
+    (c"broadcast", broadcast),
     (c"ping", ping),
     (c"pong", pong),
     (c"answerPing", answer_ping),
@@ -41,7 +49,7 @@ pub(crate) const ALL: [(&CStr, Callback); 13] = [
 
 /// Carries out a command with its arguments, inside of a boundary for panics.
 #[inline]
-fn enter<const N: usize>(
+pub(crate) fn enter<const N: usize>(
     env: napi_env,
     info: napi_callback_info,
     act: impl FnOnce(&Host, [napi_value; N]) -> napi_value,
@@ -55,7 +63,7 @@ fn enter<const N: usize>(
 
 /// The connection of the first two arguments.
 #[inline]
-fn connection(host: &Host, values: &[napi_value]) -> Result<ConnId> {
+pub(crate) fn connection(host: &Host, values: &[napi_value]) -> Result<ConnId> {
     let (index, generation) = (
         js::to_uint(host.env(), values[0]),
         js::to_uint(host.env(), values[1]),
@@ -93,23 +101,74 @@ fn count(host: &Host, context: &mut Context, id: ConnId, len: usize) {
     let _ = conn.set_user(sent);
 }
 
-#[inline]
-fn send(host: &Host, id: ConnId, payload: &[u8], flags: u32) -> Result<()> {
-    let message_type = if flags & TEXT == 0 {
+/// Carries out what sends a message whose frame may have another length than it was given, and counts
+/// by what was added to the output.
+pub(crate) fn counted(
+    host: &Host,
+    context: &mut Context,
+    id: ConnId,
+    act: impl FnOnce(&mut Conn<'_>) -> Result<()>,
+) -> Result<()> {
+    let before = context.conn(id).buffered() + context.bytes_sent();
+    let mut conn = context.conn(id);
+    act(&mut conn)?;
+    see_to_waiting(host, &conn);
+    let (sent, left) = (conn.user(), conn.buffered());
+    // Less than before if the transport has turned out to be broken, and then nothing matters.
+    let added = (left + context.bytes_sent()).saturating_sub(before);
+    let _ = context.conn(id).set_user(sent + added);
+    Ok(())
+}
+
+const fn type_of(flags: u32) -> MessageType {
+    if flags & TEXT == 0 {
         MessageType::Binary
     } else {
         MessageType::Text
-    };
+    }
+}
+
+#[inline]
+fn send(host: &Host, id: ConnId, payload: &[u8], flags: u32) -> Result<()> {
+    if flags & COMPRESS != 0 {
+        return send_compressed(host, id, payload, flags);
+    }
     host.command(|context| {
         let mut conn = context.conn(id);
+        let (message_type, never) = (type_of(flags), Compress::Never);
         if flags & FRAGMENT == 0 {
-            conn.send(message_type, payload)?;
+            conn.send_with(message_type, payload, never)?;
         } else {
-            conn.send_fragment(message_type, payload, flags & FIN != 0)?;
+            conn.send_fragment_with(message_type, payload, flags & FIN != 0, never)?;
         }
         count(host, context, id, payload.len());
         Ok(())
     })
+}
+
+fn send_compressed(host: &Host, id: ConnId, payload: &[u8], flags: u32) -> Result<()> {
+    let (message_type, always) = (type_of(flags), Compress::Always);
+    host.command(|context| {
+        counted(host, context, id, |conn| {
+            if flags & FRAGMENT == 0 {
+                conn.send_with(message_type, payload, always)?;
+            } else {
+                conn.send_fragment_with(message_type, payload, flags & FIN != 0, always)?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Sends a whole message from the memory that its view has, if that can be lent; tells whether.
+fn send_lent(host: &Host, id: ConnId, view: napi_value, flags: u32) -> Option<Result<()>> {
+    let payload = host.lend(id, view)?;
+    Some(host.command(|context| {
+        let mut conn = context.conn(id);
+        conn.send_owned(type_of(flags), &payload, Compress::Never)?;
+        count(host, context, id, payload.len());
+        Ok(())
+    }))
 }
 
 extern "C" fn send_text(env: napi_env, info: napi_callback_info) -> napi_value {
@@ -148,7 +207,13 @@ fn with_bytes<const N: usize>(
 
 extern "C" fn send_bytes(env: napi_env, info: napi_callback_info) -> napi_value {
     with_bytes(env, info, |host, id, payload, values: [napi_value; 4]| {
-        send(host, id, payload, js::to_uint(env, values[3]))
+        let flags = js::to_uint(env, values[3]);
+        if flags & LENT != 0
+            && let Some(sent) = send_lent(host, id, values[2], flags)
+        {
+            return sent;
+        }
+        send(host, id, payload, flags)
     })
 }
 

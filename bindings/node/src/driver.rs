@@ -8,8 +8,8 @@
 
 use napi::sys::{napi_env, napi_value};
 use wsabi::{
-    Answer, CloseCode, Closed, Conn, Context, Error, Handler, Handshake, Message, PeerAddr, Reply,
-    Request, Response, ServerId, Stopped,
+    Answer, Chunk, CloseCode, Closed, Conn, Context, Error, ErrorKind, Handler, Handshake, Message,
+    MessageType, PeerAddr, Reply, Request, Response, ServerId, Stopped,
 };
 
 use crate::batch::Kind;
@@ -84,6 +84,18 @@ impl<'a> Driver<'a> {
 }
 
 impl Driver<'_> {
+    /// Tells why a connection is about to end.
+    fn fail(&self, conn: &mut Conn<'_>, kind: ErrorKind, detail: &str) {
+        let index = index(conn);
+        self.tell(conn, Callback::Failed, |env| {
+            [
+                js::uint(env, index),
+                js::int(env, kind as i32),
+                js::text(env, detail),
+            ]
+        });
+    }
+
     /// Has JavaScript answer a request, and tells whether it does; `refusal` says why it is to be
     /// refused, if it is.
     fn ask(&self, conn: &mut Conn<'_>, request: &Request<'_>, refusal: &str) -> bool {
@@ -164,18 +176,24 @@ impl Handler for Driver<'_> {
     #[inline]
     fn on_message(&mut self, conn: &mut Conn<'_>, message: Message<'_>) {
         let kind = match message {
-            Message::Text(_) => Kind::Text,
-            Message::Binary(_) => Kind::Binary,
+            Message::Text(_) => Kind::TEXT,
+            Message::Binary(_) => Kind::BINARY,
         };
         self.gather(conn, kind, message.as_bytes());
     }
 
+    fn on_chunk(&mut self, conn: &mut Conn<'_>, chunk: Chunk<'_>) {
+        let is_text = chunk.data.message_type() == MessageType::Text;
+        let kind = Kind::chunk(is_text, chunk.first, chunk.last);
+        self.gather(conn, kind, chunk.data.as_bytes());
+    }
+
     fn on_ping(&mut self, conn: &mut Conn<'_>, payload: &[u8]) {
-        self.gather(conn, Kind::Ping, payload);
+        self.gather(conn, Kind::PING, payload);
     }
 
     fn on_pong(&mut self, conn: &mut Conn<'_>, payload: &[u8]) {
-        self.gather(conn, Kind::Pong, payload);
+        self.gather(conn, Kind::PONG, payload);
     }
 
     fn on_reply(&mut self, conn: &mut Conn<'_>, reply: Reply<'_>) -> bool {
@@ -190,15 +208,7 @@ impl Handler for Driver<'_> {
                     let _ = conn.close(Some(close.code.as_u16()), close.reason);
                 }
             }
-            Reply::Fail(error) => {
-                self.tell(conn, Callback::Failed, |env| {
-                    [
-                        js::uint(env, index),
-                        js::int(env, error.kind() as i32),
-                        js::text(env, error.detail()),
-                    ]
-                });
-            }
+            Reply::Fail(error) => self.fail(conn, error.kind(), error.detail()),
         }
         true
     }
@@ -215,6 +225,10 @@ impl Handler for Driver<'_> {
     fn on_close(&mut self, conn: &mut Conn<'_>, closed: &Closed) {
         let index = index(conn);
         let error = closed.error.as_ref();
+        if self.host.take_broken(conn.id()) {
+            let detail = "the data of a send with copy: false was transferred or resized before it was written";
+            self.fail(conn, ErrorKind::Invalid, detail);
+        }
         self.tell(conn, Callback::Closed, |env| {
             [
                 js::uint(env, index),

@@ -13,11 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use napi::sys::{self, Status, napi_env, napi_ref, napi_value};
-use wsabi::{ConnId, Context, Error, ErrorKind, Handler, Loop, Result};
+use wsabi::{Bytes, ConnId, Context, Error, ErrorKind, Handler, Loop, Result};
 
 use crate::batch::Batch;
 use crate::driver::Driver;
 use crate::js::{self, Scope};
+use crate::lending::Loans;
 use crate::uv::Watch;
 
 /// The functions of JavaScript that a host calls.
@@ -60,6 +61,7 @@ pub(crate) struct Host {
     connections: napi_ref,
     pub(crate) batch: RefCell<Batch>,
     pub(crate) text: RefCell<Vec<u8>>,
+    loans: RefCell<Loans>,
     /// The context of the callback that is being made; null outside of callbacks.
     current: Cell<*mut Context>,
     /// Whether a dispatch is under way.
@@ -111,6 +113,7 @@ impl Host {
             connections: keep(connections)?,
             batch: RefCell::new(Batch::new(env, numbers, len)),
             text: RefCell::default(),
+            loans: RefCell::default(),
             current: Cell::new(ptr::null_mut()),
             busy: Cell::new(false),
             commanding: Cell::new(false),
@@ -171,7 +174,9 @@ impl Host {
             // SAFETY: `current` is not null only while a callback is being made. It comes from the
             // exclusive reference that the callback's maker holds and does not use meanwhile;
             // `commanding` sees to it that only one command uses it at a time.
-            return act(unsafe { &mut *current });
+            let context = unsafe { &mut *current };
+            self.look_after_loans(context);
+            return act(context);
         }
         if self.busy.get() || self.ending.get() {
             return Err(Error::new(ErrorKind::Closed, "the environment is ending"));
@@ -179,7 +184,10 @@ impl Host {
         // SAFETY: no dispatch is under way, and `commanding` keeps other commands out, so nothing
         // else refers to the loop.
         match unsafe { &mut *self.event_loop.get() } {
-            Some(event_loop) => act(event_loop),
+            Some(event_loop) => {
+                self.look_after_loans(event_loop);
+                act(event_loop)
+            }
             None => Err(Error::new(ErrorKind::Closed, "the environment is ending")),
         }
     }
@@ -196,10 +204,33 @@ impl Host {
         self.current.set(context);
         let answer = self.call(callback, about, arguments);
         self.current.set(ptr::null_mut());
+        self.look_after_loans(context);
         if self.ending.get() {
             context.yield_dispatch();
         }
         answer
+    }
+
+    /// Lends the loop the memory of a view, if it can be.
+    pub(crate) fn lend(&self, id: ConnId, view: napi_value) -> Option<Bytes> {
+        self.loans.borrow_mut().lend(self.env, id, view)
+    }
+
+    /// JavaScript has run, and something may be written next: sees to it that what is lent is there.
+    #[inline]
+    fn look_after_loans(&self, context: &mut Context) {
+        if !self.loans.borrow().is_empty() {
+            let broken = self.loans.borrow_mut().look_after(self.env);
+            for id in broken {
+                // Fails only for a connection that has ended, whose output is gone.
+                let _ = context.conn(id).terminate();
+            }
+        }
+    }
+
+    /// Whether a connection has ended because memory that it was lent was taken away.
+    pub(crate) fn take_broken(&self, id: ConnId) -> bool {
+        self.loans.borrow_mut().take_broken(id)
     }
 
     /// Calls JavaScript, which catches what its listeners throw, in a callback scope of its own:
@@ -362,7 +393,10 @@ impl Host {
             // SAFETY: `busy` was false and keeps others out until it is false again; callbacks
             // reach the loop through the context that they are given.
             match unsafe { &mut *self.event_loop.get() } {
-                Some(event_loop) => event_loop.dispatch(&mut Driver::new(self)).map(drop),
+                Some(event_loop) => {
+                    self.look_after_loans(event_loop);
+                    event_loop.dispatch(&mut Driver::new(self)).map(drop)
+                }
                 None => Ok(()),
             }
         }));
@@ -395,6 +429,10 @@ unsafe extern "C" fn on_cleanup(hook: sys::napi_async_cleanup_hook_handle, data:
     // SAFETY: `start` counted this reference, and the hook comes once.
     let host = unsafe { Rc::from_raw(data.cast_const().cast::<Host>()) };
     host.ending.set(true);
+    // SAFETY: no JavaScript runs any more, so no command and no dispatch does.
+    if let Some(event_loop) = unsafe { &mut *host.event_loop.get() } {
+        host.look_after_loans(event_loop);
+    }
     let watch = host.watch.take();
     let end = move || {
         // SAFETY: no JavaScript runs any more, so no command and no dispatch does.

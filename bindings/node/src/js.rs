@@ -182,6 +182,22 @@ pub(crate) fn to_uint(env: napi_env, value: napi_value) -> u32 {
     number
 }
 
+/// A number; 0 for what is none.
+pub(crate) fn to_double(env: napi_env, value: napi_value) -> f64 {
+    let mut number = 0.0;
+    // SAFETY: see `uint`.
+    unsafe { sys::napi_get_value_double(env, value, &raw mut number) };
+    number
+}
+
+/// The memory of a Buffer or another view, and its length; none of an empty one.
+pub(crate) fn view(env: napi_env, value: napi_value) -> Option<(*mut u8, usize)> {
+    let (mut data, mut len) = (ptr::null_mut(), 0);
+    // SAFETY: see `uint`.
+    let status = unsafe { sys::napi_get_buffer_info(env, value, &raw mut data, &raw mut len) };
+    (status == Status::napi_ok && !data.is_null() && len > 0).then_some((data.cast(), len))
+}
+
 /// The octets of a Buffer or another view.
 ///
 /// # Safety

@@ -9,8 +9,10 @@ mod commands;
 mod driver;
 mod host;
 mod js;
+mod lending;
 #[allow(unreachable_pub, reason = "napi's macros make public items of structs")]
 mod options;
+mod prepared;
 mod uv;
 
 use core::ffi::c_void;

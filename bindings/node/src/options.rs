@@ -11,8 +11,9 @@ use std::time::Duration;
 use napi::bindgen_prelude::{Buffer, Env};
 use napi_derive::napi;
 use wsabi::{
-    Accept, ClientOptions, Config, ConnId, Context, Error, ErrorKind, ListenOn, OriginPolicy,
-    PeerAddr, RequestOptions, Response, ServerId, ServerOptions, ServerPolicy, SubprotocolChoice,
+    Accept, ClientOptions, Config, ConnId, Context, DeflateOptions, Error, ErrorKind, ListenOn,
+    OriginPolicy, PeerAddr, RequestOptions, Response, ServerId, ServerOptions, ServerPolicy,
+    SubprotocolChoice,
 };
 
 use crate::host::Host;
@@ -46,6 +47,24 @@ pub struct Limits {
     pub max_pending_handshakes: Option<f64>,
     /// `no_delay`.
     pub no_delay: Option<bool>,
+    /// `stream_messages`.
+    pub stream: Option<bool>,
+    /// `deflate`; absent is none.
+    pub deflate: Option<Deflate>,
+}
+
+/// How messages are compressed. Windows and context takeover are JavaScript's to negotiate.
+#[napi(object)]
+#[derive(Clone, Copy, Default)]
+pub struct Deflate {
+    /// `level`.
+    pub level: Option<f64>,
+    /// `mem_level`.
+    pub mem_level: Option<f64>,
+    /// `min_bytes`.
+    pub min_bytes: Option<f64>,
+    /// `max_ratio`; absent is none.
+    pub max_ratio: Option<f64>,
 }
 
 /// What a server is made of.
@@ -59,6 +78,8 @@ pub struct Listening {
     pub backlog: Option<f64>,
     /// `reuse_port`.
     pub reuse_port: Option<bool>,
+    /// `max_buffered_bytes`; absent is none.
+    pub max_buffered_bytes: Option<f64>,
     /// Limits and times.
     pub limits: Limits,
 }
@@ -76,6 +97,8 @@ pub struct Connecting {
     pub origin: Option<String>,
     /// Names and values of additional headers in turn.
     pub headers: Vec<String>,
+    /// How permessage-deflate is offered, if it is.
+    pub deflate_offer: Option<String>,
     /// Limits and times.
     pub limits: Limits,
 }
@@ -141,12 +164,29 @@ fn time(value: Option<f64>) -> Option<Duration> {
     value.map(|ms| Duration::from_millis(ms as u64))
 }
 
+impl Deflate {
+    fn options(self) -> DeflateOptions {
+        let default = DeflateOptions::default();
+        let small = |value: Option<f64>, default| value.map_or(default, |value| value as u8);
+        DeflateOptions {
+            server_max_window_bits: 15,
+            client_max_window_bits: 15,
+            server_context_takeover: true,
+            client_context_takeover: true,
+            level: small(self.level, default.level),
+            mem_level: small(self.mem_level, default.mem_level),
+            min_bytes: limit(self.min_bytes, default.min_bytes),
+            max_ratio: self.max_ratio.map(|ratio| ratio as u32),
+        }
+    }
+}
+
 impl Limits {
     fn config(&self) -> Config {
         let default = Config::default();
         Config {
-            stream_messages: false,
-            deflate: None,
+            stream_messages: self.stream.unwrap_or(default.stream_messages),
+            deflate: self.deflate.map(Deflate::options),
             max_message_bytes: limit(self.max_message_bytes, default.max_message_bytes),
             max_fragments: small_limit(self.max_fragments, default.max_fragments),
             max_handshake_bytes: small_limit(self.max_handshake_bytes, default.max_handshake_bytes),
@@ -165,9 +205,10 @@ impl Limits {
                 default.max_pending_handshakes,
             ),
             no_delay: self.no_delay.unwrap_or(default.no_delay),
-            // As with `ws` everything is accepted, and `bufferedAmount` tells how much waits.
-            high_water_bytes: u64::MAX,
-            low_water_bytes: 0,
+            // As with `ws` everything is accepted, and `bufferedAmount` tells how much waits; what a
+            // broadcast calls backpressure is the crate's.
+            high_water_bytes: default.high_water_bytes,
+            low_water_bytes: default.low_water_bytes,
             max_backlog_bytes: u64::MAX,
         }
     }
@@ -208,7 +249,7 @@ pub(crate) fn listen(env: Env, options: Listening) -> Outcome {
         },
         backlog: small_limit(options.backlog, ServerOptions::default().backlog),
         reuse_port: options.reuse_port.unwrap_or(false),
-        max_buffered_bytes: None,
+        max_buffered_bytes: options.max_buffered_bytes.map(|bytes| bytes as u64),
         tag: 0,
     };
     run(env, |context| context.listen(&server).map(ServerId::as_u64))
@@ -233,6 +274,7 @@ pub(crate) fn connect(env: Env, options: Connecting) -> Outcome {
             subprotocols: options.subprotocols,
             origin: options.origin,
             headers: pairs(options.headers),
+            deflate_offer: options.deflate_offer,
         },
         unix_path: options.unix_path.map(Into::into),
         user: 0,
@@ -243,7 +285,7 @@ pub(crate) fn connect(env: Env, options: Connecting) -> Outcome {
     })
 }
 
-/// Accepts the request of a connection.
+/// Accepts the request of a connection; `extension` is the answer to what it offers, if any.
 #[napi]
 pub(crate) fn accept(
     env: Env,
@@ -251,6 +293,7 @@ pub(crate) fn accept(
     generation: u32,
     subprotocol: Option<String>,
     headers: Vec<String>,
+    extension: Option<String>,
 ) -> Outcome {
     let accept = Accept {
         subprotocol: subprotocol.map_or(SubprotocolChoice::None, SubprotocolChoice::Name),
@@ -258,7 +301,9 @@ pub(crate) fn accept(
     };
     run(env, |context| {
         let id = connection(index, generation)?;
-        context.conn(id).accept(&accept).map(|()| 0)
+        let mut conn = context.conn(id);
+        conn.accept_answering(&accept, extension.as_deref())
+            .map(|()| 0)
     })
 }
 

@@ -171,6 +171,7 @@ impl<'py> Options<'_, 'py> {
                     Some(given) => headers(&given)?,
                     None => Vec::new(),
                 },
+                ..RequestOptions::default()
             },
             unix_path: self.path("unix_path")?,
             user: 0,

@@ -164,6 +164,12 @@ impl Context {
         }
     }
 
+    /// Bytes handed to the kernel, as [`stats`](Self::stats) tells them among others.
+    #[inline]
+    pub const fn bytes_sent(&self) -> u64 {
+        self.stats.bytes_sent
+    }
+
     /// Whether there is neither a server nor a connection, nor anything to be told.
     pub fn is_idle(&self) -> bool {
         self.servers.is_empty() && self.slots.is_empty() && self.notices.is_empty()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::Compress;
+use crate::config::{Compress, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, MessageType, Role};
 use crate::net::context::Context;
@@ -19,7 +19,7 @@ use crate::protocol::connection::Phase;
 use crate::protocol::extension::Agreed;
 use crate::protocol::frame::MAX_CONTROL;
 use crate::protocol::handshake::response::Response;
-use crate::protocol::handshake::server::Accept;
+use crate::protocol::handshake::server::{Accept, Upgrade};
 use crate::protocol::prepared::Prepared;
 use crate::protocol::utf8::check;
 
@@ -325,12 +325,38 @@ impl Conn<'_> {
     /// answer; [`ErrorKind::Invalid`] for a subprotocol that was not offered or a header that is
     /// not allowed, and then the request still waits.
     pub fn accept(&mut self, accept: &Accept) -> Result<()> {
+        self.accept_with(accept, |_, _| Ok(()))
+    }
+
+    /// As [`accept`](Self::accept), for an application that negotiates permessage-deflate by itself:
+    /// `answer` is the value of the response's Sec-WebSocket-Extensions, which the client's offers
+    /// have to allow; `None` accepts none of them.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept), and [`ErrorKind::Invalid`] for what is not a valid answer of
+    /// permessage-deflate, or if the server has no [`Config::deflate`](crate::Config::deflate).
+    pub fn accept_answering(&mut self, accept: &Accept, answer: Option<&str>) -> Result<()> {
+        self.accept_with(accept, |upgrade, config| {
+            if answer.is_some() && config.deflate.is_none() {
+                return Err(Error::invalid(
+                    "an extension is answered; expected a server with the option deflate",
+                ));
+            }
+            upgrade.answer_extensions(answer)
+        })
+    }
+
+    fn accept_with(
+        &mut self,
+        accept: &Accept,
+        negotiate: impl FnOnce(&mut Upgrade, &Config) -> Result<()>,
+    ) -> Result<()> {
         self.context.check_fork()?;
         self.context.refresh_now();
         let Some(slot) = self.context.slots.get(self.id) else {
             return Err(Error::closed());
         };
-        let (upgrade, head) = match &slot.stage {
+        let (mut upgrade, head) = match &slot.stage {
             Stage::Opening(pending) => match &pending.opening {
                 Opening::Held {
                     upgrade: Some(upgrade),
@@ -344,6 +370,7 @@ impl Conn<'_> {
                 return Err(Error::closed());
             }
         };
+        negotiate(&mut upgrade, &slot.config)?;
         let output = self.context.output(self.id);
         let settled = upgrade.accept(accept, output.bytes())?;
         output.mark_lead();

@@ -4,6 +4,7 @@
 //! Does not know: how anything is compressed, or the rest of a handshake.
 
 use crate::config::DeflateOptions;
+use crate::error::{Error, Result as Outcome};
 use crate::event::Role;
 use crate::protocol::head::is_token_octet;
 
@@ -150,6 +151,83 @@ fn window_bits(name: &str, value: Option<&[u8]>) -> Result<u8, Declined> {
     }
 }
 
+/// What a client has offered, as far as the answer is judged by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offered {
+    server_no_context_takeover: bool,
+    client_context_takeover: bool,
+    server_max_window_bits: u8,
+    /// Absent if the server was not told that it may limit it.
+    client_max_window_bits: Option<u8>,
+}
+
+impl Offered {
+    /// What [`offer`] offers.
+    pub(crate) const fn of(options: &DeflateOptions) -> Self {
+        Self {
+            server_no_context_takeover: !options.server_context_takeover,
+            client_context_takeover: options.client_context_takeover,
+            server_max_window_bits: options.server_max_window_bits,
+            client_max_window_bits: Some(options.client_max_window_bits),
+        }
+    }
+
+    /// What an offer says that somebody else has written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::error::ErrorKind::Invalid) for what is not one valid offer of
+    /// permessage-deflate.
+    pub(crate) fn read(offer: &str) -> Outcome<Self> {
+        let params = read_own(offer)?;
+        Ok(Self {
+            server_no_context_takeover: params.server_no_context_takeover,
+            client_context_takeover: !params.client_no_context_takeover,
+            server_max_window_bits: params.server_max_window_bits.unwrap_or(MAX_BITS),
+            client_max_window_bits: params
+                .client_max_window_bits
+                .map(|bits| bits.unwrap_or(MAX_BITS)),
+        })
+    }
+}
+
+/// What an answer means that somebody else has written, for the server that sends it.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::error::ErrorKind::Invalid) for what is not a valid answer of
+/// permessage-deflate.
+pub(crate) fn read_answer(answer: &str) -> Outcome<Agreed> {
+    let params = read_own(answer)?;
+    if params.client_max_window_bits == Some(None) {
+        return Err(not_valid(answer, "client_max_window_bits has no value"));
+    }
+    Ok(Agreed {
+        server_max_window_bits: params.server_max_window_bits.unwrap_or(MAX_BITS),
+        client_max_window_bits: params.client_max_window_bits.flatten().unwrap_or(MAX_BITS),
+        server_context_takeover: !params.server_no_context_takeover,
+        client_context_takeover: !params.client_no_context_takeover,
+    })
+}
+
+fn read_own(value: &str) -> Outcome<Params> {
+    let extensions = parse(core::iter::once(value.as_bytes()))
+        .map_err(|Malformed| not_valid(value, "it is malformed"))?;
+    match &extensions[..] {
+        [extension] if extension.name == PERMESSAGE_DEFLATE.as_bytes() => {
+            Params::read(extension).map_err(|Declined(why)| not_valid(value, &why))
+        }
+        _ => Err(not_valid(
+            value,
+            "expected permessage-deflate, once, and no other extension",
+        )),
+    }
+}
+
+fn not_valid(value: &str, why: &str) -> Error {
+    Error::invalid(format!(
+        "the extension {value:?} cannot be offered or answered: {why}"
+    ))
+}
+
 /// The values of a client's Sec-WebSocket-Extensions headers: a first choice and, where that asks
 /// the server for something it may not know, a second.
 pub(crate) fn offer(options: &DeflateOptions) -> String {
@@ -225,7 +303,7 @@ fn accept_one(offer: &Params, options: &DeflateOptions) -> Agreed {
 /// Why the answer is not one to what was offered: the connection is to be failed.
 pub(crate) fn agree<'a>(
     values: impl Iterator<Item = &'a [u8]>,
-    options: Option<&DeflateOptions>,
+    offered: Option<&Offered>,
 ) -> Result<Option<Agreed>, String> {
     let extensions = parse(values)
         .map_err(|Malformed| "the response's Sec-WebSocket-Extensions is malformed")?;
@@ -235,48 +313,49 @@ pub(crate) fn agree<'a>(
             _ => Err("the response names more than one extension".into()),
         };
     };
-    let (Some(options), b"permessage-deflate") = (options, extension.name) else {
+    let (Some(offered), b"permessage-deflate") = (offered, extension.name) else {
         return Err(format!(
             "the response names an extension that was not offered, {:?}",
             String::from_utf8_lossy(extension.name)
         ));
     };
     Params::read(extension)
-        .and_then(|params| agree_to(&params, options))
+        .and_then(|params| agree_to(&params, offered))
         .map(Some)
         .map_err(|Declined(why)| format!("the response's permessage-deflate is not valid: {why}"))
 }
 
-fn agree_to(answer: &Params, options: &DeflateOptions) -> Result<Agreed, Declined> {
+fn agree_to(answer: &Params, offered: &Offered) -> Result<Agreed, Declined> {
     // RFC 7692 §7.1.1.1: offered, it is accepted by being named.
-    if !options.server_context_takeover && !answer.server_no_context_takeover {
+    if offered.server_no_context_takeover && !answer.server_no_context_takeover {
         return Err(Declined(
             "server_no_context_takeover was offered and is missing".into(),
         ));
     }
+    let client_most = offered.client_max_window_bits.unwrap_or(MAX_BITS);
     let client_bits = match answer.client_max_window_bits {
         // The server knows the offer, so its own window is limited by what was offered.
-        None => options.client_max_window_bits,
+        None => client_most,
         Some(None) => return Err(Declined("client_max_window_bits has no value".into())),
+        // RFC 7692 §7.1.2.2: only where the offer has it.
+        Some(Some(_)) if offered.client_max_window_bits.is_none() => {
+            return Err(Declined("client_max_window_bits was not offered".into()));
+        }
         Some(Some(bits)) => bits,
     };
     let limits = [
-        (
-            "client_max_window_bits",
-            client_bits,
-            options.client_max_window_bits,
-        ),
+        ("client_max_window_bits", client_bits, client_most),
         (
             "server_max_window_bits",
             // A server that has taken the second offer names none.
             answer.server_max_window_bits.unwrap_or(0),
-            options.server_max_window_bits,
+            offered.server_max_window_bits,
         ),
     ];
-    for (name, value, offered) in limits {
-        if value > offered {
+    for (name, value, most) in limits {
+        if value > most {
             return Err(Declined(format!(
-                "{name} is {value}, more than the {offered} that was offered"
+                "{name} is {value}, more than the {most} that was offered"
             )));
         }
     }
@@ -284,7 +363,7 @@ fn agree_to(answer: &Params, options: &DeflateOptions) -> Result<Agreed, Decline
         server_max_window_bits: answer.server_max_window_bits.unwrap_or(MAX_BITS),
         client_max_window_bits: client_bits,
         server_context_takeover: !answer.server_no_context_takeover,
-        client_context_takeover: options.client_context_takeover
+        client_context_takeover: offered.client_context_takeover
             && !answer.client_no_context_takeover,
     })
 }
@@ -528,7 +607,7 @@ mod tests {
     #[test]
     fn a_client_judges_the_answer() {
         let judge = |answer: &str, options: &DeflateOptions| {
-            agree([answer.as_bytes()].into_iter(), Some(options))
+            agree([answer.as_bytes()].into_iter(), Some(&Offered::of(options)))
         };
         let both = Agreed {
             server_max_window_bits: 15,
@@ -632,10 +711,85 @@ mod tests {
                     let (there, answer) = accept([offer.as_bytes()].into_iter(), Some(&server))
                         .unwrap()
                         .unwrap();
-                    let here = agree([answer.as_bytes()].into_iter(), Some(&client));
+                    let here = agree([answer.as_bytes()].into_iter(), Some(&Offered::of(&client)));
                     assert_eq!(here, Ok(Some(there)), "{offer}: {answer}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_offer_of_the_application_is_what_the_answer_is_judged_by() {
+        let judge = |offer: &str, answer: &str| {
+            let offered = Offered::read(offer).unwrap();
+            agree([answer.as_bytes()].into_iter(), Some(&offered))
+        };
+        let limited = judge(
+            "permessage-deflate; client_max_window_bits=10; client_no_context_takeover",
+            "permessage-deflate; server_max_window_bits=8",
+        );
+        assert_eq!(
+            limited,
+            Ok(Some(Agreed {
+                server_max_window_bits: 8,
+                client_max_window_bits: 10,
+                server_context_takeover: true,
+                client_context_takeover: false,
+            }))
+        );
+        for (offer, answer, word) in [
+            (
+                "permessage-deflate",
+                "permessage-deflate; client_max_window_bits=15",
+                "was not offered",
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=9",
+                "permessage-deflate; server_max_window_bits=10",
+                "more than the 9",
+            ),
+            (
+                "permessage-deflate; server_no_context_takeover",
+                "permessage-deflate",
+                "server_no_context_takeover",
+            ),
+        ] {
+            let error = judge(offer, answer).unwrap_err();
+            assert!(error.contains(word), "{offer}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_application_means_what_it_says() {
+        assert_eq!(
+            read_answer("permessage-deflate; client_no_context_takeover; server_max_window_bits=8")
+                .unwrap(),
+            Agreed {
+                server_max_window_bits: 8,
+                client_max_window_bits: 15,
+                server_context_takeover: true,
+                client_context_takeover: false,
+            }
+        );
+        for (value, word) in [
+            ("", "once"),
+            ("other", "once"),
+            ("permessage-deflate, permessage-deflate", "once"),
+            ("permessage-deflate;", "malformed"),
+            (
+                "permessage-deflate; server_max_window_bits=16",
+                "not 8 to 15",
+            ),
+            ("permessage-deflate\r\nX: y", "malformed"),
+        ] {
+            for error in [
+                read_answer(value).unwrap_err(),
+                Offered::read(value).unwrap_err(),
+            ] {
+                assert!(error.detail().contains(word), "{value:?}: {error}");
+            }
+        }
+        let unvalued = read_answer("permessage-deflate; client_max_window_bits").unwrap_err();
+        assert!(unvalued.detail().contains("no value"));
     }
 }

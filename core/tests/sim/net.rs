@@ -47,6 +47,8 @@ mod serving;
 pub mod slot;
 #[path = "socket.rs"]
 pub mod socket;
+#[path = "../../src/net/sys.rs"]
+pub(crate) mod sys;
 #[path = "../../src/net/socket.rs"]
 mod system_socket;
 #[path = "../../src/net/timers.rs"]

@@ -101,9 +101,11 @@ const startPeerClient = (t, ...args) => endAfter(t, new ws.WebSocket(...args));
 
 /**
  * The package under test in one role, open, and a plain socket as its peer. `onSubject` sees the
- * WebSocket before any of its events.
+ * WebSocket before any of its events. `extensions` is what a client as the peer offers, or a server
+ * answers.
  */
-async function withPeer(t, role, { options = {}, onSubject = () => {}, after } = {}) {
+async function withPeer(t, role, { options = {}, onSubject = () => {}, after, extensions } = {}) {
+  const headers = extensions === undefined ? {} : { 'Sec-WebSocket-Extensions': extensions };
   if (role === 'server') {
     const server = await startServer(t, options);
     const connected = new Promise((resolve) => {
@@ -112,12 +114,12 @@ async function withPeer(t, role, { options = {}, onSubject = () => {}, after } =
         resolve({ subject, request });
       });
     });
-    const { peer } = await raw.rawClient(t, server.port, { after });
+    const { peer } = await raw.rawClient(t, server.port, { after, headers });
     return { ...await connected, peer, server };
   }
   const server = await raw.rawServer(t, {
     respond: (request) => Buffer.concat([
-      Buffer.from(raw.responseHead(request), 'latin1'),
+      Buffer.from(raw.responseHead(request, { headers }), 'latin1'),
       after?.(frames.frame) ?? Buffer.alloc(0),
     ]),
   });

@@ -5,7 +5,7 @@
 
 use crate::config::DeflateOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::extension;
+use crate::protocol::extension::{self, Offered};
 use crate::protocol::handshake::key::{AcceptValue, accept_value, encode_key};
 use crate::protocol::handshake::{
     ExtraHeaders, Settled, check_headers, check_subprotocols, write_header, write_headers,
@@ -22,6 +22,10 @@ pub struct RequestOptions {
     pub origin: Option<String>,
     /// Additional header fields.
     pub headers: ExtraHeaders,
+    /// How permessage-deflate is offered, as the value of Sec-WebSocket-Extensions, instead of as
+    /// [`Config::deflate`](crate::Config::deflate) says, without which nothing is offered. For hosts
+    /// whose options say it in another way.
+    pub deflate_offer: Option<String>,
 }
 
 impl RequestOptions {
@@ -39,6 +43,9 @@ impl RequestOptions {
             return Err(Error::invalid(format!(
                 "origin has a control character, or white space at an end: {origin:?}"
             )));
+        }
+        if let Some(offer) = &self.deflate_offer {
+            Offered::read(offer)?;
         }
         check_headers(&self.headers, |name| {
             let ours = [
@@ -59,7 +66,7 @@ impl RequestOptions {
 pub struct ClientHandshake {
     expected: AcceptValue,
     offered: Vec<String>,
-    deflate: Option<DeflateOptions>,
+    deflate: Option<Offered>,
 }
 
 /// Appends a request for `resource` (path and query) at `authority` (the Host header) to `out`, which
@@ -97,15 +104,23 @@ pub fn request(
             &options.subprotocols.join(", "),
         );
     }
-    if let Some(deflate) = deflate {
-        write_header(out, "Sec-WebSocket-Extensions", &extension::offer(deflate));
+    let deflate = deflate.map(|deflate| match &options.deflate_offer {
+        // It was validated, so it can be read.
+        Some(offer) => (
+            offer.clone(),
+            Offered::read(offer).unwrap_or_else(|_| Offered::of(deflate)),
+        ),
+        None => (extension::offer(deflate), Offered::of(deflate)),
+    });
+    if let Some((offer, _)) = &deflate {
+        write_header(out, "Sec-WebSocket-Extensions", offer);
     }
     write_headers(out, &options.headers);
     out.extend_from_slice(b"\r\n");
     ClientHandshake {
         expected: accept_value(key.as_bytes()),
         offered: options.subprotocols.clone(),
-        deflate: deflate.cloned(),
+        deflate: deflate.map(|(_, offered)| offered),
     }
 }
 
@@ -229,6 +244,7 @@ mod tests {
             subprotocols: vec!["chat".to_owned(), "v2.chat".to_owned()],
             origin: Some("https://a.example".to_owned()),
             headers: vec![("X-Y".to_owned(), "é, ok".to_owned())],
+            deflate_offer: None,
         };
         assert_eq!(fine.validate(), Ok(()));
     }

@@ -420,6 +420,20 @@ pub struct Accept {
 }
 
 impl Upgrade {
+    /// Answers the client's offers of extensions with `answer`, the value of
+    /// Sec-WebSocket-Extensions, or without it accepts none, whatever the server's options make of
+    /// them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what is not a valid answer of permessage-deflate.
+    pub fn answer_extensions(&mut self, answer: Option<&str>) -> Result<()> {
+        self.deflate = match answer {
+            Some(answer) => Some((extension::read_answer(answer)?, answer.to_owned())),
+            None => None,
+        };
+        Ok(())
+    }
+
     /// Appends the 101 response to `out` and returns what it settles (RFC 6455 §4.2.2 step 5).
     ///
     /// # Errors
