@@ -168,7 +168,7 @@ impl Offered {
             server_no_context_takeover: !options.server_context_takeover,
             client_context_takeover: options.client_context_takeover,
             server_max_window_bits: options.server_max_window_bits,
-            client_max_window_bits: Some(options.client_max_window_bits),
+            client_max_window_bits: Some(MAX_BITS),
         }
     }
 
@@ -238,15 +238,9 @@ pub(crate) fn offer(options: &DeflateOptions) -> String {
     if !options.client_context_takeover {
         rest.push_str("; client_no_context_takeover");
     }
-    if options.client_max_window_bits < MAX_BITS {
-        push_bits(
-            &mut rest,
-            "client_max_window_bits",
-            options.client_max_window_bits,
-        );
-    } else {
-        rest.push_str("; client_max_window_bits");
-    }
+    // Without a value: a smaller window than is agreed on needs no agreement, and there are servers
+    // that answer a value with a larger one.
+    rest.push_str("; client_max_window_bits");
     let second = format!("{PERMESSAGE_DEFLATE}{rest}");
     if options.server_max_window_bits == MAX_BITS {
         return second;
@@ -599,8 +593,8 @@ mod tests {
         );
         assert_eq!(
             offer(&DeflateOptions::default()),
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=12; server_max_window_bits=12, \
-             permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=12"
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits; server_max_window_bits=12, \
+             permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits"
         );
     }
 
@@ -635,7 +629,7 @@ mod tests {
             second,
             Ok(Some(Agreed {
                 server_max_window_bits: 15,
-                client_max_window_bits: 12,
+                client_max_window_bits: 15,
                 server_context_takeover: false,
                 client_context_takeover: false,
             }))
@@ -644,11 +638,6 @@ mod tests {
             ("permessage-deflate", &small, "server_no_context_takeover"),
             (
                 "permessage-deflate; server_no_context_takeover; server_max_window_bits=13",
-                &small,
-                "more than the 12",
-            ),
-            (
-                "permessage-deflate; server_no_context_takeover; client_max_window_bits=13",
                 &small,
                 "more than the 12",
             ),

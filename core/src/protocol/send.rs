@@ -96,9 +96,13 @@ impl Send {
             .zip(config.deflate.as_ref())
             .map(|(agreed, options)| {
                 let (window_bits, takeover) = agreed.sender(role);
+                let own_bits = match role {
+                    Role::Client => options.client_max_window_bits,
+                    Role::Server => options.server_max_window_bits,
+                };
                 Box::new(Deflate {
                     agreed: *agreed,
-                    shape: Shape::new(window_bits, options),
+                    shape: Shape::new(window_bits.min(own_bits), options),
                     min_bytes: options.min_bytes,
                     takeover,
                     own: None,
