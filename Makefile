@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SUDO ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test proof lint fmt fuzz coverage bench wheel npm header install uninstall deps-apt clean
+.PHONY: help demo test proof conformance lint fmt fuzz coverage bench wheel npm header install uninstall deps-apt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1	/p' Makefile | expand -t 20
@@ -15,7 +15,10 @@ demo: ## build everything, and let five languages talk in a chat room (KEEP=1 le
 test: ## all tests; a missing tool makes its tests SKIP
 	$(PYTHON) tools/test.py
 
-proof: ## what takes long: Autobahn in every language, many more property cases
+conformance: ## all 517 Autobahn cases, both roles, from C, Python and Node.js, into conformance/README.md
+	$(PYTHON) tools/test.py --proof --only conformance
+
+proof: ## what takes long: all of Autobahn, a million simulations, 20,000 cut connections, …
 	$(PYTHON) tools/test.py --proof
 
 lint: ## formatting and clippy
