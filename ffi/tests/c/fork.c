@@ -9,6 +9,8 @@ static int childs_calls(wsabi_loop *loop, struct side *s, struct side *c) {
   wsabi_server_options so = server_options(s);
   wsabi_server server;
   wsabi_conn conn;
+  wsabi_message message = {.struct_size = sizeof message, .type = WSABI_TEXT, .data = "child", .len = 5};
+  wsabi_prepared *prepared;
   check_failures = 0;
   CHECK_STATUS(wsabi_loop_dispatch(loop, NULL), WSABI_E_FORKED);
   CHECK_STATUS(wsabi_loop_poll(loop, 0), WSABI_E_FORKED);
@@ -20,6 +22,13 @@ static int childs_calls(wsabi_loop *loop, struct side *s, struct side *c) {
   CHECK_STATUS(wsabi_server_stop(loop, s->server, 0), WSABI_E_FORKED);
   CHECK_STATUS(wsabi_connect(loop, "ws://127.0.0.1:9", NULL, &conn), WSABI_E_FORKED);
   CHECK_STATUS(wsabi_conn_send_text(loop, c->conn, "child", 5), WSABI_E_FORKED);
+  CHECK_STATUS(wsabi_conn_send(loop, c->conn, &message), WSABI_E_FORKED);
+  CHECK_STATUS(wsabi_conn_send_fragment_with(loop, c->conn, WSABI_TEXT, "child", 5, 1, 0), WSABI_E_FORKED);
+  CHECK_OK(wsabi_prepared_new(&message, &prepared));
+  CHECK_STATUS(wsabi_conn_send_prepared(loop, c->conn, prepared), WSABI_E_FORKED);
+  CHECK_STATUS(wsabi_broadcast(loop, prepared, &c->conn, 1, NULL), WSABI_E_FORKED);
+  CHECK_STATUS(wsabi_server_broadcast(loop, s->server, prepared, 0, NULL), WSABI_E_FORKED);
+  wsabi_prepared_free(prepared);
   CHECK_STATUS(wsabi_conn_ping(loop, c->conn, NULL, 0), WSABI_E_FORKED);
   CHECK_STATUS(wsabi_conn_close(loop, c->conn, 1000, NULL, 0), WSABI_E_FORKED);
   CHECK_STATUS(wsabi_conn_terminate(loop, c->conn), WSABI_E_FORKED);

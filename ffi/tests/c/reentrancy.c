@@ -1,14 +1,16 @@
-/* The matrix: every call that ends something, inside every callback, each in a loop of its own.
+/* The matrix: every call that ends or sends something, inside every callback, each in a loop of its own.
  * A cell drives a server and a client until the callback in question comes, acts there once, and
  * then brings everything to its end. Whatever the action was: what opened is closed exactly once,
  * nothing is called after the loop is gone, and dispatching inside a callback is refused. */
 #include "sides.h"
 
-enum action { CLOSE, TERMINATE, SEND, PAUSE, STOP, FREE, ACTIONS };
-enum callback { UPGRADE, HTTP, OPEN, MESSAGE, DRAIN, PING, PONG, CLOSED, ERROR, STOPPED, CALLBACKS };
-static const char *const ACTION[] = {"close", "terminate", "send", "pause", "stop", "free"};
-static const char *const CALLBACK[] = {"on_upgrade", "on_http", "on_open",  "on_message", "on_drain",
-                                       "on_ping",    "on_pong", "on_close", "on_error",   "on_stopped"};
+enum action { CLOSE, TERMINATE, SEND, SEND_OWNED, SEND_PREPARED, BROADCAST, PAUSE, STOP, FREE, ACTIONS };
+enum callback { UPGRADE, HTTP, OPEN, MESSAGE, CHUNK, DRAIN, PING, PONG, CLOSED, ERROR, STOPPED, CALLBACKS };
+static const char *const ACTION[] = {"close", "terminate", "send", "send owned", "send prepared",
+                                     "broadcast", "pause", "stop", "free"};
+static const char *const CALLBACK[] = {"on_upgrade", "on_http", "on_open", "on_message",
+                                       "on_chunk", "on_drain", "on_ping", "on_pong",
+                                       "on_close", "on_error", "on_stopped"};
 
 struct cell {
   enum action action;
@@ -18,6 +20,7 @@ struct cell {
   int after; /* Callbacks that came after the loop was gone. */
   int seen_after_pause;
   int posted, connected; /* Taken after the loop was freed. */
+  int owned, released;   /* Payloads that were taken, and let go. */
   struct side s, c, late;
 };
 static struct cell *cell;
@@ -27,6 +30,42 @@ static char big[3 << 20];
 static void posted(wsabi_loop *l, void *user) { (void)l, (void)user, cell->posted--; }
 static void dropped(void *user) { (void)user, cell->posted--; }
 
+static void released(void *user) { (void)user, cell->released++; }
+
+static wsabi_status send_owned(wsabi_loop *loop, wsabi_conn conn) {
+  wsabi_message m = {.struct_size = sizeof m, .type = WSABI_BINARY, .data = big, .len = sizeof big};
+  wsabi_status status;
+  m.free_hook = released;
+  status = wsabi_conn_send(loop, conn, &m);
+  cell->owned += status >= 0;
+  return status;
+}
+
+/* To one, or to the one, to all of the server's and to the client's; freed at once. */
+static wsabi_status send_prepared(wsabi_loop *loop, wsabi_conn conn, int broadcast) {
+  wsabi_message m = {.struct_size = sizeof m, .type = WSABI_BINARY, .data = big, .len = sizeof big};
+  wsabi_conn all[2] = {conn, cell->c.conn};
+  wsabi_prepared *prepared = NULL;
+  wsabi_reached reached;
+  wsabi_status status;
+  m.free_hook = released;
+  CHECK_OK(wsabi_prepared_new(&m, &prepared));
+  cell->owned++;
+  if (broadcast) {
+    status = wsabi_server_broadcast(loop, cell->s.server, prepared, 0, &reached);
+    if (cell->callback == STOPPED)
+      CHECK_STATUS(status, WSABI_E_CLOSED);
+    else
+      CHECK_OK(status);
+    CHECK_OK(wsabi_broadcast(loop, prepared, all, 2, &reached));
+    CHECK(reached.sent + reached.refused <= 2);
+  } else {
+    status = wsabi_conn_send_prepared(loop, conn, prepared);
+  }
+  wsabi_prepared_free(prepared);
+  return status;
+}
+
 /* The loop is there until the dispatch ends, and takes calls; what it takes it also ends. */
 static void act_after_free(wsabi_loop *loop, wsabi_conn conn) {
   wsabi_client_options co = client_options(&cell->late);
@@ -34,6 +73,8 @@ static void act_after_free(wsabi_loop *loop, wsabi_conn conn) {
   char url[64];
   wsabi_loop_free(loop); /* Once more changes nothing. */
   status = wsabi_conn_send_text(loop, conn, "x", 1);
+  CHECK(status >= 0 || status == WSABI_E_CLOSED || status == WSABI_E_STATE || status == WSABI_E_FULL);
+  status = send_owned(loop, conn);
   CHECK(status >= 0 || status == WSABI_E_CLOSED || status == WSABI_E_STATE || status == WSABI_E_FULL);
   status = wsabi_loop_post(loop, posted, dropped, NULL);
   CHECK(status == WSABI_OK || status == WSABI_E_CLOSED);
@@ -50,6 +91,9 @@ static void act_on(wsabi_loop *loop, wsabi_conn conn) {
     case CLOSE: status = wsabi_conn_close(loop, conn, 1000, "bye", 3); break;
     case TERMINATE: status = wsabi_conn_terminate(loop, conn); break;
     case SEND: status = wsabi_conn_send_binary(loop, conn, big, 100000); break;
+    case SEND_OWNED: status = send_owned(loop, conn); break;
+    case SEND_PREPARED: status = send_prepared(loop, conn, 0); break;
+    case BROADCAST: send_prepared(loop, conn, 1); return;
     case PAUSE: status = wsabi_conn_pause(loop, conn); break;
     case STOP:
       status = wsabi_server_stop(loop, cell->s.server, 200);
@@ -108,6 +152,12 @@ static void on_message(wsabi_loop *l, wsabi_conn c, const wsabi_message *m, void
   side_message(l, c, m, user);
   in(MESSAGE, l, c, user);
 }
+static void on_chunk(wsabi_loop *l, wsabi_conn c, uint32_t type, const void *data, size_t len, uint32_t flags,
+                     void *user) {
+  (void)type, (void)data, (void)len;
+  ((struct side *)user)->messages += (flags & WSABI_CHUNK_LAST) != 0;
+  in(CHUNK, l, c, user);
+}
 static void on_drain(wsabi_loop *l, wsabi_conn c, void *user) {
   side_drain(l, c, user);
   in(DRAIN, l, c, user);
@@ -137,6 +187,7 @@ static wsabi_handlers acting_handlers(struct side *side) {
   wsabi_handlers h = {0};
   h.on_open = on_open;
   h.on_message = on_message;
+  if (cell->callback == CHUNK) h.on_chunk = on_chunk;
   h.on_drain = on_drain;
   h.on_ping = on_ping;
   h.on_pong = on_pong;
@@ -191,6 +242,9 @@ static int provoke(wsabi_loop *loop) {
       break;
     case MESSAGE: /* Several at once, so that some are read already when the first is given. */
       for (i = 0; i < 3; i++) CHECK_OK(wsabi_conn_send_text(loop, far->conn, "hello", 5));
+      break;
+    case CHUNK: /* In chunks, some of which are still to come when the first is given. */
+      CHECK(wsabi_conn_send_binary(loop, far->conn, big, sizeof big) >= 0);
       break;
     case DRAIN: /* The kernel takes some megabytes before a backlog begins. */
       for (i = 0; i < 20 && status == WSABI_OK; i++)
@@ -255,6 +309,7 @@ static void judge(void) {
   CHECK_INT(cell->s.stops, 1);
   CHECK_INT(cell->after, 0);
   CHECK_INT(cell->posted, 0);
+  CHECK_INT(cell->released, cell->owned);
   CHECK_INT(cell->late.closes, cell->connected);
   if (cell->action == TERMINATE && cell->callback == UPGRADE) CHECK_INT(cell->s.opens, 0);
   if (cell->action == TERMINATE && cell->callback == MESSAGE)

@@ -1,7 +1,12 @@
 /* Numbers of what is gone, or never was: the answer is "closed", always. */
 #include "sides.h"
 
+static wsabi_prepared *prepared;
+static wsabi_message message;
+
 static void expect_closed(wsabi_loop *loop, wsabi_conn conn) {
+  wsabi_reached reached = {4711, 4711, 4711};
+  wsabi_agreed agreed = {4711, 0, 0, 0, 0};
   wsabi_response response = {.struct_size = sizeof response, .status = 403};
   wsabi_server server = 4711;
   wsabi_str text = {"untouched", 9};
@@ -13,6 +18,12 @@ static void expect_closed(wsabi_loop *loop, wsabi_conn conn) {
   CHECK_STATUS(wsabi_conn_send_text(loop, conn, "x", 1), WSABI_E_CLOSED);
   CHECK_STATUS(wsabi_conn_send_binary(loop, conn, "x", 1), WSABI_E_CLOSED);
   CHECK_STATUS(wsabi_conn_send_fragment(loop, conn, WSABI_TEXT, "x", 1, 1), WSABI_E_CLOSED);
+  CHECK_STATUS(wsabi_conn_send_fragment_with(loop, conn, WSABI_TEXT, "x", 1, 1, 0), WSABI_E_CLOSED);
+  CHECK_STATUS(wsabi_conn_send(loop, conn, &message), WSABI_E_CLOSED);
+  CHECK_STATUS(wsabi_conn_send_prepared(loop, conn, prepared), WSABI_E_CLOSED);
+  CHECK_STATUS(wsabi_conn_deflate(loop, conn, &agreed), WSABI_E_CLOSED);
+  CHECK_OK(wsabi_broadcast(loop, prepared, &conn, 1, &reached));
+  CHECK(reached.sent == 0 && reached.refused == 0 && agreed.enabled == 4711);
   CHECK_STATUS(wsabi_conn_ping(loop, conn, "x", 1), WSABI_E_CLOSED);
   CHECK_STATUS(wsabi_conn_pong(loop, conn, "x", 1), WSABI_E_CLOSED);
   CHECK_STATUS(wsabi_conn_close(loop, conn, 1000, NULL, 0), WSABI_E_CLOSED);
@@ -83,6 +94,7 @@ static void expect_no_server(wsabi_loop *loop, wsabi_server server) {
   CHECK_STATUS(wsabi_server_port(loop, server, &port), WSABI_E_CLOSED);
   CHECK_STATUS(wsabi_server_address(loop, server, address, sizeof address, NULL), WSABI_E_CLOSED);
   CHECK_STATUS(wsabi_server_stop(loop, server, 0), WSABI_E_CLOSED);
+  CHECK_STATUS(wsabi_server_broadcast(loop, server, prepared, 0, NULL), WSABI_E_CLOSED);
   CHECK_INT(port, 4711);
 }
 
@@ -140,9 +152,15 @@ static void user_pointers(void) {
 }
 
 int main(void) {
+  message.struct_size = sizeof message;
+  message.type = WSABI_TEXT;
+  message.data = "x";
+  message.len = 1;
+  CHECK_OK(wsabi_prepared_new(&message, &prepared));
   RUN(closed_connections);
   RUN(invented_numbers);
   RUN(servers);
   RUN(user_pointers);
+  wsabi_prepared_free(prepared);
   return finish();
 }

@@ -130,7 +130,10 @@ static void *call_from_the_wrong_thread(void *user) {
   uint32_t more = 4711;
   char text[64];
   wsabi_str str = {"x", 1};
+  wsabi_agreed agreed = {4711, 0, 0, 0, 0};
   (void)user;
+  CHECK_STATUS(wsabi_conn_deflate(loop, wrong_c->conn, &agreed), WSABI_E_THREAD);
+  CHECK_INT(agreed.enabled, 4711);
   CHECK_STATUS(wsabi_loop_dispatch(loop, &more), WSABI_E_THREAD);
   CHECK_STATUS(wsabi_loop_poll(loop, 0), WSABI_E_THREAD);
   CHECK_STATUS(wsabi_loop_run(loop), WSABI_E_THREAD);

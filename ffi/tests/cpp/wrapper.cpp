@@ -359,6 +359,166 @@ static void logs() {
   CHECK(lines > 0);
 }
 
+static void compression() {
+  wsabi::Loop loop;
+  wsabi::Conn far;
+  std::string heard;
+  wsabi::ServerOptions so = local();
+  so.deflate = wsabi::Deflate{};
+  so.deflate->server_max_window_bits = 15;
+  so.deflate->client_context_takeover = true;
+  so.max_buffered_bytes = 64 << 20;
+  so.handlers.on_open = [&](wsabi::Conn conn, const wsabi::Handshake&) { far = conn; };
+  so.handlers.on_message = [&](wsabi::Conn conn, const wsabi::Message& message) {
+    CHECK(conn.send(message.type, message.data) == Status::ok);
+  };
+  wsabi::Server server = loop.listen(so);
+  wsabi::ClientOptions co;
+  co.handlers.on_message = [&](wsabi::Conn, const wsabi::Message& message) { heard = message.data; };
+  wsabi::Conn plain = loop.connect(url(server), co);
+  COMES(loop, plain.state() == wsabi::State::open && far.state() == wsabi::State::open);
+  CHECK(!plain.deflate() && !far.deflate());
+  co.deflate = wsabi::Deflate{};
+  co.deflate->client_context_takeover = true;
+  co.deflate->min_bytes = 0;
+  far = wsabi::Conn();
+  wsabi::Conn conn = loop.connect(url(server), co);
+  CHECK(!conn.deflate());
+  COMES(loop, conn.state() == wsabi::State::open && far.state() == wsabi::State::open);
+  std::optional<wsabi::Agreed> agreed = conn.deflate();
+  CHECK(agreed && agreed->server_max_window_bits == 12 && agreed->client_max_window_bits == 12);
+  CHECK(agreed && !agreed->server_context_takeover && agreed->client_context_takeover);
+  CHECK(far.deflate() && (wsabi::features() & WSABI_FEATURE_DEFLATE) != 0);
+  std::string text(100, 'a');
+  std::uint64_t sent = loop.stats().bytes_sent;
+  CHECK(conn.send(wsabi::MessageType::text, text) == Status::ok);
+  CHECK(loop.stats().bytes_sent - sent < 50);
+  COMES(loop, heard == text);
+  sent = loop.stats().bytes_sent;
+  CHECK(conn.send(wsabi::MessageType::text, text, wsabi::Compress::never) == Status::ok);
+  CHECK(conn.send_fragment(wsabi::MessageType::text, text, false, wsabi::Compress::never) == Status::ok);
+  CHECK(conn.send_fragment(wsabi::MessageType::text, "!", true) == Status::ok);
+  CHECK(loop.stats().bytes_sent - sent > 200);
+  COMES(loop, heard == text + "!");
+  co.deflate->level = 10;
+  THROWS(Status::invalid, "deflate.level", loop.connect(url(server), co));
+  so.deflate->mem_level = 10;
+  THROWS(Status::invalid, "deflate.mem_level", loop.listen(so));
+}
+
+static void chunks() {
+  wsabi::Loop loop;
+  std::string heard;
+  int firsts = 0, lasts = 0, pieces = 0;
+  wsabi::ServerOptions so = local();
+  so.handlers.on_message = [](wsabi::Conn, const wsabi::Message&) { CHECK(false); };
+  so.handlers.on_chunk = [&](wsabi::Conn, const wsabi::Chunk& chunk) {
+    CHECK(chunk.type == wsabi::MessageType::binary && chunk.first == (firsts == lasts));
+    heard += chunk.data;
+    firsts += chunk.first;
+    lasts += chunk.last;
+    pieces++;
+  };
+  wsabi::Conn conn = loop.connect(url(loop.listen(so)));
+  COMES(loop, conn.state() == wsabi::State::open);
+  std::string large(3 << 20, 'c');
+  CHECK(wsabi::ok(conn.send_binary(large)));
+  COMES(loop, lasts == 1);
+  CHECK(heard == large && firsts == 1 && pieces > 2);
+}
+
+static void owned_sends() {
+  wsabi::Loop loop;
+  wsabi::Conn far;
+  std::uint64_t heard = 0;
+  int messages = 0;
+  wsabi::ServerOptions so = local();
+  so.handlers.on_open = [&](wsabi::Conn conn, const wsabi::Handshake&) { far = conn; };
+  wsabi::ClientOptions co;
+  co.handlers.on_message = [&](wsabi::Conn, const wsabi::Message& message) {
+    CHECK(message.data.find_first_not_of('o') == std::string_view::npos);
+    heard += message.data.size();
+    messages++;
+  };
+  wsabi::Conn conn = loop.connect(url(loop.listen(so)), co);
+  COMES(loop, bool(far) && conn.state() == wsabi::State::open);
+  const auto text = wsabi::MessageType::text;
+  std::string string(100000, 'o');
+  CHECK(far.send_owned(text, std::move(string)) == Status::ok);
+  CHECK(far.send_owned(text, std::string("oo")) == Status::ok);
+  CHECK(far.send_owned(text, std::vector<unsigned char>(50000, 'o')) == Status::ok);
+  CHECK(far.send_owned(text, std::vector<char>()) == Status::ok);
+  auto shared = std::make_shared<const std::string>(8 << 20, 'o');
+  std::weak_ptr<const std::string> watch = shared;
+  COMES(loop, messages == 4);
+  CHECK(heard == 150002);
+  conn.pause();
+  CHECK(wsabi::ok(far.send_owned(text, std::shared_ptr<const std::string>(shared))));
+  CHECK(shared.use_count() == 2);
+  shared.reset();
+  CHECK(!watch.expired());
+  conn.resume();
+  COMES(loop, messages == 5 && watch.expired());
+  CHECK(heard == 150002 + (8 << 20));
+  // From another thread; what is refused is given back.
+  std::thread([far, text] { CHECK(far.send_owned(text, std::string(5000, 'o')) == Status::ok); }).join();
+  COMES(loop, messages == 6);
+  std::string bad = "kept\xff";
+  CHECK(far.send_owned(text, std::move(bad)) == Status::invalid);
+  CHECK(bad == "kept\xff");
+  auto kept = std::make_shared<std::string>("kept");
+  CHECK(wsabi::Conn().send_owned(text, std::move(kept)) == Status::invalid);
+  CHECK(kept && *kept == "kept" && kept.use_count() == 1);
+  CHECK(far.send_owned(text, std::shared_ptr<std::string>()) == Status::invalid);
+}
+
+static void broadcasts() {
+  wsabi::Loop loop, other;
+  std::vector<wsabi::Conn> near, far;
+  std::unordered_set<wsabi::Conn> ready;
+  int messages = 0;
+  wsabi::ServerOptions so = local();
+  so.deflate = wsabi::Deflate{};
+  so.handlers.on_open = [&](wsabi::Conn conn, const wsabi::Handshake&) { far.push_back(conn); };
+  wsabi::Server server = loop.listen(so);
+  wsabi::ClientOptions co;
+  co.handlers.on_open = [&](wsabi::Conn conn, const wsabi::Handshake&) { ready.insert(conn); };
+  co.handlers.on_message = [&](wsabi::Conn, const wsabi::Message& message) {
+    CHECK(message.data == std::string(5000, 'p'));
+    messages++;
+  };
+  for (int i = 0; i < 6; i++) {
+    if (i == 3) co.deflate = wsabi::Deflate{};
+    near.push_back(loop.connect(url(server), co));
+  }
+  COMES(loop, far.size() == 6 && ready.size() == 6);
+  wsabi::Prepared prepared(wsabi::MessageType::text, std::string(5000, 'p'));
+  CHECK(loop.broadcast(prepared, far).sent == 6);
+  COMES(loop, messages == 6);
+  std::unordered_set<wsabi::Conn> some = {far[0], wsabi::Conn(other.raw(), far[1].number()), wsabi::Conn()};
+  wsabi::Reached reached = loop.broadcast(prepared, some);
+  CHECK(reached.sent == 1 && reached.backpressure == 0 && reached.refused == 0);
+  COMES(loop, messages == 7);
+  CHECK(server.broadcast(prepared, far[2], &reached) == Status::ok && reached.sent == 5);
+  COMES(loop, messages == 12);
+  CHECK(far[2].send_prepared(prepared) == Status::ok);
+  COMES(loop, messages == 13);
+  // Moved, and from another thread.
+  wsabi::Prepared moved = std::move(prepared);
+  std::vector<char> bytes(5000, 'p');
+  moved = wsabi::Prepared::owned(wsabi::MessageType::binary, std::move(bytes));
+  std::thread([&] {
+    CHECK(server.broadcast(moved) == Status::ok);
+    CHECK(server.broadcast(moved, wsabi::Conn(), &reached) == Status::thread);
+    THROWS(Status::thread, "", loop.broadcast(moved, far));
+  }).join();
+  COMES(loop, messages == 19);
+  THROWS(Status::invalid, "UTF-8", wsabi::Prepared bad(wsabi::MessageType::text, "\xff"));
+  std::string kept = "kept\xff";
+  THROWS(Status::invalid, "UTF-8", wsabi::Prepared::owned(wsabi::MessageType::text, std::move(kept)));
+  CHECK(kept == "kept\xff");
+}
+
 int main() {
   RUN(mistakes_throw);
   RUN(a_conversation);
@@ -371,5 +531,9 @@ int main() {
   RUN(a_throwing_handler_terminates);
   RUN(a_guard_stops_its_server);
   RUN(logs);
+  RUN(compression);
+  RUN(chunks);
+  RUN(owned_sends);
+  RUN(broadcasts);
   return finish();
 }
