@@ -14,9 +14,18 @@ int UNIT() {
   wsabi::ServerOptions options;
   options.handlers.on_message = [](wsabi::Conn conn, const wsabi::Message& message) {
     conn.send_text(message.data);
+    conn.send_owned(message.type, std::string(message.data));
+    conn.send_owned(message.type, std::make_shared<const std::vector<unsigned char>>(3));
   };
+  options.handlers.on_chunk = [](wsabi::Conn conn, const wsabi::Chunk& chunk) {
+    conn.send_fragment(chunk.type, chunk.data, chunk.last);
+  };
+  options.deflate = wsabi::Deflate{};
   loop.post([] {});
-  return loop.listen(options).port();
+  wsabi::Server server = loop.listen(options);
+  server.broadcast(wsabi::Prepared::owned(wsabi::MessageType::text, std::string("to all")));
+  loop.broadcast(wsabi::Prepared(wsabi::MessageType::text, "to some"), std::vector<wsabi::Conn>());
+  return server.port();
 }
 """
 

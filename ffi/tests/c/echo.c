@@ -450,6 +450,42 @@ static void a_message_of_16_mib(void) {
   wsabi_loop_free(loop);
 }
 
+/* What a server's connections hold together: at the limit nothing happens, above it the one that
+ * holds most has to go, and the others stay. */
+static void a_budget(void) {
+  static char backlog[6 << 20];
+  int above;
+  for (above = 0; above < 2; above++) {
+    struct side s = {0}, slow = {0}, c = {0};
+    wsabi_loop *loop = new_loop();
+    wsabi_server_options so = server_options(&s);
+    wsabi_client_options co = client_options(&slow), others = client_options(&c);
+    uint64_t held = 0;
+    so.max_buffered_bytes = above ? sizeof backlog / 8 : sizeof backlog;
+    start_server(loop, &s, &so);
+    start_client(&s, &slow, "/", &co);
+    WAIT(loop, s.opens == 1 && slow.opens == 1);
+    CHECK_OK(wsabi_conn_pause(loop, slow.conn));
+    CHECK_STATUS(wsabi_conn_send_binary(loop, s.conn, backlog, sizeof backlog), WSABI_BACKPRESSURE);
+    CHECK_OK(wsabi_conn_buffered(loop, s.conn, &held));
+    CHECK(held > sizeof backlog / 8 && held <= sizeof backlog);
+    start_client(&s, &c, "/", &others);
+    WAIT(loop, s.opens == 2 && c.opens == 1);
+    if (above) {
+      WAIT(loop, s.closes == 1);
+      CHECK_STATUS(s.why, WSABI_E_OVER_BUDGET);
+      CHECK(strstr(s.detail, "max_buffered_bytes") != NULL);
+    } else {
+      CHECK_OK(wsabi_conn_resume(loop, slow.conn));
+      WAIT(loop, slow.messages == 1);
+      CHECK_INT(s.closes, 0);
+    }
+    CHECK_OK(wsabi_conn_send_text(loop, c.conn, "still here", 10));
+    WAIT(loop, s.messages == 1);
+    wsabi_loop_free(loop);
+  }
+}
+
 int main(void) {
   RUN(messages);
   RUN(fragments);
@@ -465,5 +501,6 @@ int main(void) {
   RUN(stop_counts);
   RUN(errors_of_handshakes);
   RUN(a_message_of_16_mib);
+  RUN(a_budget);
   return finish();
 }
