@@ -183,7 +183,7 @@ def errors_send_these_close_codes():
     true = {}
     for doc, symbol in re.findall(r'((?:^    ///.*\n)+)    \w+ = -\d+, "(\w+)";', source("core/src/error.rs"),
                                   re.M):
-        if match := re.search(r"close code (\d+)", doc):
+        if match := re.search(r"close code(?:\s+///)? (\d+)", doc):
             true[symbol] = match[1]
     written = {}
     for kinds, peer in table(ERRORS, "kind"):
@@ -227,22 +227,42 @@ def amount(words):
     return int(number) * {"": 1, "s": 1, "KiB": 1 << 10, "MiB": 1 << 20}[unit]
 
 
-def limits_of_the_core():
-    """{field: default}, times in seconds."""
-    text = re.search(r"impl Default for Config \{.*?^\}", source("core/src/config.rs"),
+# What `Config` has besides limits and times.
+NO_LIMITS = {"no_delay", "stream_messages", "deflate"}
+
+
+def defaults_of(struct):
+    """{field: default} of a struct in the core's configuration, times in seconds."""
+    text = re.search(rf"impl Default for {struct} \{{.*?^\}}", source("core/src/config.rs"),
                      re.M | re.S)[0]
     values = {}
     for name, value in re.findall(r"^            (\w+): (.*),$", text, re.M):
-        if name == "no_delay":
+        if name in NO_LIMITS:
             continue
         if seconds := re.search(r"from_secs\((\d+)\)", value):
             values[name] = int(seconds[1])
-        elif value == "None":
+        elif value in ("None", "false"):
             values[name] = None
         else:
             number, _, shift = value.replace("_", "").partition(" << ")
             values[name] = int(number) << int(shift or 0)
     return values
+
+
+def limits_of_the_core():
+    return defaults_of("Config")
+
+
+def compression_is_the_sources():
+    rows = [rows for rows in tables(LIMITS) if rows[0] == ["option", "default", "meaning"]]
+    expect(len(rows) == 1, "there is no table of the options of compression")
+    written = {code_of(row[0])[0]: amount(row[1]) for row in rows[0][1:]}
+    same("the core's options of compression", written, defaults_of("DeflateOptions"))
+    for name, struct in [("wsabi.h", r"typedef struct wsabi_deflate \{(.*?)\}"),
+                         ("wsabi.hpp", r"^struct Deflate \{(.*?)^\};")]:
+        text = re.search(struct, source(f"include/{name}"), re.M | re.S)[1]
+        fields = set(re.findall(r"^  (?:[\w:<>]+) (\w+)[ ;]", text, re.M)) - {"enabled"}
+        same(f"the options of compression in {name}", dict.fromkeys(written, ""), dict.fromkeys(fields, ""))
 
 
 def limits_are_the_sources():
@@ -259,7 +279,8 @@ def limits_are_the_sources():
         "import inspect, json, wsabi\n"
         "parameters = inspect.signature(wsabi.serve).parameters\n"
         "print(json.dumps({n: p.default for n, p in parameters.items()\n"
-        "    if n.startswith(('max_', 'high_', 'low_')) or n.endswith(('_timeout', '_interval'))}))")
+        "    if n.startswith(('max_', 'high_', 'low_')) and n != 'max_buffered_bytes'\n"
+        "    or n.endswith(('_timeout', '_interval'))}))")
     same("Python's limits", {code_of(row[2])[0]: amount(row[3]) for row in rows}, python)
     for first, second, third, _ in rows:
         names = {re.sub("_ms$", "", code_of(cell)[0]) for cell in (first, second, third)}
@@ -289,7 +310,7 @@ def limits_are_nodes():
             true[name] = "none"
         else:
             true[name] = str(value * 1000 if re.search("Timeout|Interval", name) else value)
-    rows = table(LIMITS, "option")
+    rows = next(rows for rows in tables(LIMITS) if rows[0] == ["option", "default", "the limit"])[1:]
     same("Node's limits", {code_of(row[0])[0]: row[1] for row in rows}, true)
     known = {name for row in table(LIMITS, "C: `wsabi_limits`") for name in code_of(row[0])}
     unknown = {name for row in rows for name in code_of(row[2])} - known
@@ -318,6 +339,7 @@ OF_ONE_PAGE = [
     (ERRORS, "the close codes are those of the core", errors_send_these_close_codes),
     (ERRORS, "the errors in Node.js are those of its package", errors_are_nodes),
     (LIMITS, "the limits are those of the sources", limits_are_the_sources),
+    (LIMITS, "the options of compression are those of the sources", compression_is_the_sources),
     (LIMITS, "the limits in Node.js are those of its package", limits_are_nodes),
     (README, "the lines for other loops are in the guide", lines_of_loops_are_in_the_guide),
 ]
