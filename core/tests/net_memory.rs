@@ -317,7 +317,7 @@ fn text_in_fragments(nth: u64, times: u64) -> Run {
 fn backlog(nth: u64, times: u64) -> Run {
     let mut run = plain(nth, times);
     let frame = run.peer.frame(BINARY, &vec![7; 50_000]);
-    for _ in 0..120 {
+    for _ in 0..80 {
         run.feed(&frame);
     }
     run
@@ -396,8 +396,16 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("compressed messages", compressed),
 ];
 
-/// Runs a script and judges it; tells how many allocations were large, and refused.
-fn perform((name, script): (&str, Script), nth: u64, times: u64) -> (u64, u64) {
+struct Judged {
+    /// Large allocations.
+    seen: u64,
+    refused: u64,
+    /// Whether the application heard of it.
+    harmed: bool,
+}
+
+/// Runs a script and judges it.
+fn perform((name, script): (&str, Script), nth: u64, times: u64) -> Judged {
     let mut run = script(nth, times);
     run.close();
     let Refusal { seen, refused, .. } = REFUSAL.replace(NOTHING);
@@ -413,44 +421,55 @@ fn perform((name, script): (&str, Script), nth: u64, times: u64) -> (u64, u64) {
         panic!("{what}: {ends:?}");
     };
     assert_eq!(run.echo.closed.len(), 1, "{what}");
-    let harmed = *kind == Some(ErrorKind::NoMemory) || run.echo.unsent > 0;
-    let expected = match (refused, kind) {
-        // It ended with the closing handshake, or by the end of the transport behind it.
-        (0, None | Some(ErrorKind::Lost)) => run.echo.unsent == 0,
-        // Not every refusal does harm: what is only kept for later may be dropped.
-        (_, None | Some(ErrorKind::Lost | ErrorKind::NoMemory)) => {
-            refused > 0 && (harmed || times == 1)
-        }
+    let unsent = run.echo.unsent;
+    // What ends otherwise ended with the closing handshake, or by the end of the transport behind it:
+    // a refusal may have cost no more than the answer to a Close.
+    let expected = match kind {
+        Some(ErrorKind::NoMemory) => refused > 0,
+        None | Some(ErrorKind::Lost) => refused > 0 || unsent == 0,
         _ => false,
     };
     assert!(
         expected,
-        "{what}: {kind:?}, {refused} refused, {} unsent",
-        run.echo.unsent
+        "{what}: {kind:?}, {refused} refused, {unsent} unsent"
     );
+    let harmed = *kind == Some(ErrorKind::NoMemory) || unsent > 0;
     run.lp.finish(&mut run.echo);
-    (seen, refused)
+    Judged {
+        seen,
+        refused,
+        harmed,
+    }
 }
 
 #[test]
 fn a_peer_that_makes_memory_run_out_harms_nobody_else() {
+    // A panic of zlib-rs, which finds no memory where there was some just before, is caught; but to
+    // report it the usual hook needs memory.
+    std::panic::set_hook(Box::new(|info| {
+        if !REFUSAL.get().armed {
+            eprintln!("{info}");
+        }
+    }));
     let (mut runs, mut all) = (0, 0);
     for &script in SCRIPTS {
-        let mut of_script = 0;
+        let (mut of_script, mut harms) = (0, 0);
         for times in [1, u64::MAX] {
             let mut nth = 1;
             loop {
-                let (seen, refused) = perform(script, nth, times);
+                let judged = perform(script, nth, times);
                 runs += 1;
-                of_script += refused;
-                if seen < nth {
+                of_script += judged.refused;
+                harms += u64::from(judged.harmed);
+                if judged.seen < nth {
                     break;
                 }
-                nth += 1 + nth / 8;
+                // Of many in a row only some are worth their time.
+                nth += 1 + nth / 6;
             }
         }
-        println!("{}: {of_script} refused", script.0);
-        assert!(of_script > 0, "{}: nothing was refused", script.0);
+        println!("{}: {of_script} refused, {harms} runs harmed", script.0);
+        assert!(harms > 0, "{}: nothing was harmed", script.0);
         all += of_script;
     }
     println!("{all} allocations refused in {runs} runs");

@@ -108,7 +108,7 @@ impl Context {
         let Some(id) = self.slots.insert(Arc::new(options.config.clone()), stage) else {
             return Err(Error::new(
                 ErrorKind::NoMemory,
-                "no connection numbers are left",
+                "no memory for one more connection",
             ));
         };
         let slot = self.slots.at(id.index());

@@ -10,6 +10,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Role;
 use crate::protocol::frame::Header;
 
@@ -151,13 +152,29 @@ impl Output {
     }
 
     /// Appends the rest of a frame of which everything before was written.
-    pub(crate) fn append_rest(&mut self, rest: &[u8]) {
+    pub(crate) fn append_rest(&mut self, rest: &[u8]) -> Result<()> {
         debug_assert!(self.shared.is_empty());
         self.bytes.clear();
         self.written = 0;
+        self.reserve(rest.len())?;
         self.bytes.extend_from_slice(rest);
         self.lead = rest.len();
         self.lead_is_message = true;
+        Ok(())
+    }
+
+    fn reserve(&mut self, count: usize) -> Result<()> {
+        self.bytes.try_reserve(count).map_err(|_| {
+            let detail = format!("no memory for {count} bytes that the kernel does not take yet");
+            Error::new(ErrorKind::NoMemory, detail)
+        })
+    }
+
+    /// Appends a payload behind its header.
+    pub(crate) fn append_payload(&mut self, payload: &[u8]) -> Result<()> {
+        self.reserve(payload.len())?;
+        self.bytes.extend_from_slice(payload);
+        Ok(())
     }
 
     /// Moves what was written out of the way when that is most of the buffer.
@@ -323,7 +340,7 @@ mod tests {
             (true, Opcode::Continuation, 0),
             (true, Opcode::Binary, 70_000),
         ] {
-            append_frame(output.bytes(), fin, opcode, false, &vec![7; len], None);
+            append_frame(output.bytes(), fin, opcode, false, &vec![7; len], None).unwrap();
             if fin && !opcode.is_control() {
                 ends.push(output.len());
             }
@@ -349,7 +366,8 @@ mod tests {
                 false,
                 &vec![i as u8; 1000 + i as usize],
                 Some([1, 2, 3, 4]),
-            );
+            )
+            .unwrap();
             all.extend_from_slice(&frame);
             output.bytes().extend_from_slice(&frame);
             let before = output.messages(Role::Client);
@@ -367,8 +385,8 @@ mod tests {
     #[test]
     fn the_rest_of_a_direct_write_counts_as_one_message() {
         let mut output = Output::default();
-        output.append_rest(&[9; 5000]);
-        append_frame(output.bytes(), true, Opcode::Text, false, b"next", None);
+        output.append_rest(&[9; 5000]).unwrap();
+        append_frame(output.bytes(), true, Opcode::Text, false, b"next", None).unwrap();
         assert_eq!(output.messages(Role::Server), 2);
         output.advance(5000);
         assert_eq!(output.messages(Role::Server), 1);
@@ -390,13 +408,15 @@ mod tests {
                         true,
                         payload.len(),
                         None,
-                    );
-                    append_header(&mut all, true, Opcode::Text, true, payload.len(), None);
+                    )
+                    .unwrap();
+                    append_header(&mut all, true, Opcode::Text, true, payload.len(), None).unwrap();
                     all.extend_from_slice(&payload);
                     output.append_shared(Bytes::from(payload));
                 } else {
-                    append_frame(output.bytes(), true, Opcode::Text, false, &payload, None);
-                    append_frame(&mut all, true, Opcode::Text, false, &payload, None);
+                    append_frame(output.bytes(), true, Opcode::Text, false, &payload, None)
+                        .unwrap();
+                    append_frame(&mut all, true, Opcode::Text, false, &payload, None).unwrap();
                 }
                 ends.push(all.len());
                 assert_eq!(output.len(), all.len() - sent.len());
@@ -435,8 +455,8 @@ mod tests {
         let id = outputs.take();
         let output = outputs.get_mut(id);
         for round in 1..=3 {
-            append_frame(output.bytes(), true, Opcode::Text, false, b"text", None);
-            append_frame(output.bytes(), true, Opcode::Ping, false, b"ping", None);
+            append_frame(output.bytes(), true, Opcode::Text, false, b"text", None).unwrap();
+            append_frame(output.bytes(), true, Opcode::Ping, false, b"ping", None).unwrap();
             output.discard(Role::Server);
             assert_eq!((output.len(), output.messages(Role::Server)), (0, round));
         }

@@ -346,7 +346,10 @@ impl Loop {
         if let Some(slot) = self.slots.get(id)
             && matches!(slot.stage, Stage::Opening(_) | Stage::Open(_))
         {
-            slot.unread = Some(Box::new(rest.to_vec()));
+            match kept(rest) {
+                Ok(rest) => slot.unread = Some(Box::new(rest)),
+                Err(error) => return self.end(id, error, true),
+            }
             self.queue_unread(id);
         }
     }
@@ -485,7 +488,7 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
             handler,
         )
     }));
-    let result = match outcome {
+    let mut result = match outcome {
         Ok(result) => result,
         Err(_) if parsing => {
             receive = Receive::new(role);
@@ -507,7 +510,10 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
             if established.connection.phase() == Phase::Failed {
                 established.receive.stop(&mut context.buffers);
             } else if !input.is_empty() && result.is_ok() {
-                slot.unread = Some(Box::new(input.to_vec()));
+                match kept(input) {
+                    Ok(rest) => slot.unread = Some(Box::new(rest)),
+                    Err(error) => result = Err(error),
+                }
                 if !slot.is_silenced() {
                     context.queue_unread(id);
                 }
@@ -520,6 +526,15 @@ fn drain<H: Handler>(this: &mut Loop, id: ConnId, mut input: &mut [u8], handler:
     }
     context.account(id);
     context.flush_if_large(id);
+}
+
+/// A copy of what was read and is to be looked at later.
+fn kept(rest: &[u8]) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(rest.len())
+        .map_err(|_| Error::new(ErrorKind::NoMemory, "no memory for what the peer has sent"))?;
+    copy.extend_from_slice(rest);
+    Ok(copy)
 }
 
 /// Fails a connection for what its peer has sent.

@@ -98,7 +98,7 @@ impl Context {
         let Some(id) = self.slots.insert(config, Stage::Opening(Box::new(pending))) else {
             return Err(Error::new(
                 ErrorKind::NoMemory,
-                "no connection numbers are left",
+                "no memory for one more connection",
             ));
         };
         let slots = &mut self.slots;

@@ -175,12 +175,15 @@ impl Slots {
         }
     }
 
-    /// Puts a connection into the table.
+    /// Puts a connection into the table; `None` when there is no number, or no memory, for it.
     pub(crate) fn insert(&mut self, config: Arc<Config>, stage: Stage) -> Option<ConnId> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
                 let index = u32::try_from(self.all.len()).ok()?;
+                self.all.try_reserve(1).ok()?;
+                // So that freeing never needs memory.
+                self.free.try_reserve(self.all.len() + 1).ok()?;
                 self.all.push(Slot {
                     generation: 0,
                     flags: Flags::default(),

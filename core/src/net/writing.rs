@@ -277,13 +277,20 @@ impl Context {
             }
         };
         self.stats.bytes_sent += taken as u64;
-        if taken < waiting {
+        let kept = if taken < waiting {
             output.advance(taken);
-            output.bytes().extend_from_slice(payload);
+            output.append_payload(payload)
         } else if taken == waiting + payload.len() {
             output.advance(waiting);
+            Ok(())
         } else {
-            output.append_rest(&payload[taken - waiting..]);
+            output.append_rest(&payload[taken - waiting..])
+        };
+        if let Err(error) = kept {
+            // The peer has the beginning of a frame that can have no end.
+            self.end(id, error.clone(), true);
+            self.settle();
+            return Err(error);
         }
         self.after_write(id, taken);
         let sent = self.press(id);

@@ -208,12 +208,18 @@ impl Connection {
     pub fn react(&mut self, event: &Event<'_>, tools: &mut Tools<'_>) {
         match event {
             Event::Message(_) | Event::Chunk(_) | Event::Pong(_) => {}
-            Event::Ping(payload) => self.send.answer_ping(payload, tools.random, tools.out),
+            Event::Ping(payload) => {
+                if let Err(error) = self.send.answer_ping(payload, tools.random, tools.out) {
+                    self.fail(error, tools);
+                }
+            }
             Event::Close(close) => {
                 // RFC 6455 §5.5.1: a Close is answered by one with the same code, unless one was
                 // sent before.
                 if !self.send.is_closed() {
-                    self.send
+                    // Without memory for it the peer sees the end of the transport.
+                    let _ = self
+                        .send
                         .close(Some(close.code), "", tools.random, tools.out);
                 }
                 self.peer_close = Some(Box::new((close.code, Box::from(close.reason))));
@@ -232,7 +238,11 @@ impl Connection {
         if !self.is_open() {
             return Err(Error::closed());
         }
-        self.send.close(code, reason, tools.random, tools.out);
+        if let Err(error) = self.send.close(code, reason, tools.random, tools.out) {
+            // The peer sees the end of the transport instead.
+            self.fail(error, tools);
+            return Ok(());
+        }
         self.enter(Phase::Closing, tools.now);
         Ok(())
     }
@@ -241,9 +251,9 @@ impl Connection {
     /// events. The receiving half is to be stopped.
     pub fn fail(&mut self, error: Error, tools: &mut Tools<'_>) {
         if !self.send.is_closed() {
-            let reason = truncated(error.detail());
-            self.send
-                .close(Some(close_code_of(&error)), reason, tools.random, tools.out);
+            let (code, reason) = (close_code_of(&error), truncated(error.detail()));
+            // Without memory for it the peer sees the end of the transport only.
+            let _ = self.send.close(Some(code), reason, tools.random, tools.out);
         }
         if self.phase != Phase::Closed {
             self.failure.get_or_insert_with(|| Box::new(error));
@@ -309,7 +319,8 @@ impl Connection {
             .filter(|&(at, _)| at <= tools.now)
         {
             // The peer is told in two words; whose limit it was, and which, is not its business.
-            self.send.close(
+            // Without memory for it the peer sees the end of the transport only.
+            let _ = self.send.close(
                 Some(CloseCode::INTERNAL_ERROR),
                 silence_reason(kind),
                 tools.random,

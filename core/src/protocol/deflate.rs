@@ -23,6 +23,8 @@ const STEP: usize = 16 << 10;
 pub(crate) const INFLATER_BYTES: usize = 80 << 10;
 /// Shared compressors and decompressors that are kept, of each.
 const KEEP: usize = 4;
+/// What a compressor takes, with the largest window and the highest memory level.
+const COMPRESSOR_BYTES: usize = 512 << 10;
 /// Room for compressed data that is kept.
 const KEEP_SCRATCH: usize = 1 << 20;
 
@@ -59,7 +61,7 @@ impl core::fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    pub(crate) fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Result<Self> {
         let config = DeflateConfig {
             level: i32::from(shape.level),
             // Negative is zlib's way of asking for no header.
@@ -67,9 +69,8 @@ impl Compressor {
             mem_level: i32::from(shape.mem_level),
             ..DeflateConfig::default()
         };
-        Self {
-            stream: Deflate::new_with_config(config),
-        }
+        let stream = or_no_memory(COMPRESSOR_BYTES, || Deflate::new_with_config(config))?;
+        Ok(Self { stream })
     }
 
     /// Forgets the messages so far.
@@ -133,7 +134,7 @@ impl Compressors {
                 if self.shared.len() == KEEP {
                     self.shared.remove(0);
                 }
-                self.shared.push((shape, Compressor::new(shape)));
+                self.shared.push((shape, Compressor::new(shape)?));
                 self.shared.len() - 1
             }
         };
@@ -184,15 +185,18 @@ impl core::fmt::Debug for Inflater {
 }
 
 impl Inflater {
-    fn new() -> Self {
-        Self {
-            stream: Inflate::new(false, 15),
-            step: vec![0; STEP].into_boxed_slice(),
+    fn new() -> Result<Self> {
+        let mut step = Vec::new();
+        step.try_reserve_exact(STEP).map_err(|_| no_memory())?;
+        step.resize(STEP, 0);
+        Ok(Self {
+            stream: or_no_memory(INFLATER_BYTES, || Inflate::new(false, 15))?,
+            step: step.into_boxed_slice(),
             input: Vec::new(),
             taken: 0,
             full: false,
             ended: false,
-        }
+        })
     }
 
     /// Begins a message that may refer back to `window`.
@@ -234,7 +238,7 @@ impl Inflater {
     /// may be referred back to, if a stream has ended and another begins (RFC 7692 §7.2.3.4).
     pub(crate) fn step(&mut self, window: &Window, since: &[u8]) -> Result<&[u8]> {
         if self.ended && self.taken < self.input.len() {
-            self.restart(&window.after(since))?;
+            self.restart(&window.after(since)?)?;
         }
         let (read, written) = (self.stream.total_in(), self.stream.total_out());
         let status = self.stream.decompress(
@@ -284,7 +288,10 @@ pub(crate) struct Inflaters {
 impl Inflaters {
     /// A decompressor for a message that may refer back to `window`.
     pub(crate) fn take(&mut self, window: &[u8]) -> Result<Inflater> {
-        let mut inflater = self.free.pop().unwrap_or_else(Inflater::new);
+        let mut inflater = match self.free.pop() {
+            Some(inflater) => inflater,
+            None => Inflater::new()?,
+        };
         inflater.begin(window)?;
         Ok(inflater)
     }
@@ -336,10 +343,16 @@ impl Window {
     }
 
     /// The window as it would be after `data`.
-    fn after(&self, data: &[u8]) -> Vec<u8> {
+    fn after(&self, data: &[u8]) -> Result<Vec<u8>> {
         let new = &data[data.len().saturating_sub(self.size)..];
         let kept = self.data.len().min(self.size - new.len());
-        [&self.data[self.data.len() - kept..], new].concat()
+        let mut whole = Vec::new();
+        whole
+            .try_reserve_exact(kept + new.len())
+            .map_err(|_| no_memory())?;
+        whole.extend_from_slice(&self.data[self.data.len() - kept..]);
+        whole.extend_from_slice(new);
+        Ok(whole)
     }
 }
 
@@ -351,6 +364,17 @@ fn damaged(why: &str) -> Error {
 }
 
 #[cold]
+/// What `make` makes of at most `bytes`.
+///
+/// zlib-rs panics when there is no memory for it, and what reports a panic may need memory, too. So it
+/// is asked for before.
+fn or_no_memory<T>(bytes: usize, make: impl FnOnce() -> T) -> Result<T> {
+    let mut probe: Vec<u8> = Vec::new();
+    probe.try_reserve_exact(bytes).map_err(|_| no_memory())?;
+    drop(core::hint::black_box(probe));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).map_err(|_| no_memory())
+}
+
 fn no_memory() -> Error {
     Error::new(ErrorKind::NoMemory, "no memory to compress or decompress")
 }

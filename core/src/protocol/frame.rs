@@ -2,6 +2,7 @@
 //!
 //! Does not know: messages, or the state of a connection.
 
+use crate::error::{self, Error, ErrorKind};
 use crate::event::{MessageType, Role};
 use crate::protocol::mask::append_masked;
 
@@ -211,6 +212,21 @@ pub(crate) fn append_header(
     compressed: bool,
     len: usize,
     key: Option<[u8; 4]>,
+) -> error::Result<()> {
+    out.try_reserve(MAX_HEADER).map_err(|_| no_memory(len))?;
+    put_header(out, fin, opcode, compressed, len, key);
+    Ok(())
+}
+
+/// Puts a frame's header into `out`, which has room for it.
+#[inline]
+fn put_header(
+    out: &mut Vec<u8>,
+    fin: bool,
+    opcode: Opcode,
+    compressed: bool,
+    len: usize,
+    key: Option<[u8; 4]>,
 ) {
     let first = if fin { FIN } else { 0 } | if compressed { RSV1 } else { 0 } | opcode as u8;
     let mask = if key.is_some() { MASK } else { 0 };
@@ -234,7 +250,7 @@ pub(crate) fn append_header(
     }
 }
 
-/// Appends a whole frame to `out`.
+/// Appends a whole frame to `out`, or, if there is no memory, nothing of it.
 #[inline]
 pub(crate) fn append_frame(
     out: &mut Vec<u8>,
@@ -243,13 +259,23 @@ pub(crate) fn append_frame(
     compressed: bool,
     payload: &[u8],
     key: Option<[u8; 4]>,
-) {
-    out.reserve(MAX_HEADER + payload.len());
-    append_header(out, fin, opcode, compressed, payload.len(), key);
+) -> error::Result<()> {
+    out.try_reserve(MAX_HEADER + payload.len())
+        .map_err(|_| no_memory(payload.len()))?;
+    put_header(out, fin, opcode, compressed, payload.len(), key);
     match key {
         Some(key) => append_masked(out, payload, key),
         None => out.extend_from_slice(payload),
     }
+    Ok(())
+}
+
+#[cold]
+fn no_memory(len: usize) -> Error {
+    Error::new(
+        ErrorKind::NoMemory,
+        format!("no memory to send a frame of {len} bytes"),
+    )
 }
 
 #[cfg(test)]
@@ -261,7 +287,7 @@ mod tests {
         for len in [0usize, 1, 125, 126, 127, 65_535, 65_536, 1 << 32] {
             for (key, compressed) in [(None, false), (Some([1, 2, 3, 4]), true)] {
                 let mut bytes = Vec::new();
-                append_header(&mut bytes, true, Opcode::Binary, compressed, len, key);
+                append_header(&mut bytes, true, Opcode::Binary, compressed, len, key).unwrap();
                 let receiver = if key.is_some() {
                     Role::Server
                 } else {

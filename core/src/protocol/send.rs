@@ -199,8 +199,7 @@ impl Send {
             return self.deflated(message_type.into(), payload, true, tools);
         }
         let key = self.key(tools.random);
-        append_frame(tools.out, true, message_type.into(), false, payload, key);
-        Ok(())
+        append_frame(tools.out, true, message_type.into(), false, payload, key)
     }
 
     /// Appends a message that is compressed already, if `compressed`, as a receiver may know it.
@@ -220,8 +219,7 @@ impl Send {
             compressed,
             payload,
             key,
-        );
-        Ok(())
+        )
     }
 
     /// Appends the header of a message whose payload the caller writes behind it, unmasked.
@@ -234,8 +232,7 @@ impl Send {
     ) -> Result<()> {
         debug_assert!(self.is_plain());
         self.check_whole()?;
-        append_header(out, true, message_type.into(), compressed, len, None);
-        Ok(())
+        append_header(out, true, message_type.into(), compressed, len, None)
     }
 
     /// Compresses and appends a frame.
@@ -255,7 +252,10 @@ impl Send {
         let compressed = if deflate.takeover {
             deflate.used = tools.now;
             let shape = deflate.shape;
-            let mut own = deflate.own.take().unwrap_or_else(|| Compressor::new(shape));
+            let mut own = match deflate.own.take() {
+                Some(own) => own,
+                None => Compressor::new(shape)?,
+            };
             let compressed = tools.compressors.compress_with(&mut own, payload, fin)?;
             // After an error it is gone, and with it what would be referred to in vain.
             deflate.own = Some(own);
@@ -272,8 +272,12 @@ impl Send {
             };
         // RFC 7692 §6.1: the first frame of a message says for all that it is compressed.
         let marked = is_compressed && opcode != Opcode::Continuation;
-        append_frame(tools.out, fin, opcode, marked, payload, key);
-        Ok(())
+        let appended = append_frame(tools.out, fin, opcode, marked, payload, key);
+        if appended.is_err() {
+            // It remembers what the peer does not get.
+            deflate.own = None;
+        }
+        appended
     }
 
     /// Appends a fragment of a message; `fin` marks the last one (RFC 6455 §5.4). `compress` counts
@@ -324,7 +328,7 @@ impl Send {
             self.deflated(opcode, payload, fin, tools)?;
         } else {
             let key = self.key(tools.random);
-            append_frame(tools.out, fin, opcode, false, payload, key);
+            append_frame(tools.out, fin, opcode, false, payload, key)?;
         }
         self.utf8 = utf8;
         self.compressing = compressing;
@@ -362,7 +366,15 @@ impl Send {
     ///
     /// RFC 6455 §5.5.3: of the pings that wait for an answer only the latest needs one. That is
     /// what bounds the memory a flood of pings can take.
-    pub fn answer_ping(&mut self, payload: &[u8], random: &mut dyn Random, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoMemory`].
+    pub fn answer_ping(
+        &mut self,
+        payload: &[u8],
+        random: &mut dyn Random,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         if self.closed {
         } else if self.backlogged {
             let pong = self.pong.get_or_insert_with(|| {
@@ -374,8 +386,10 @@ impl Send {
             pong.len = payload.len() as u8;
             pong.payload[..payload.len()].copy_from_slice(payload);
         } else {
-            append_frame(out, true, Opcode::Pong, false, payload, self.key(random));
+            let key = self.key(random);
+            return append_frame(out, true, Opcode::Pong, false, payload, key);
         }
+        Ok(())
     }
 
     /// Tells whether output waits for the transport; a pong that waited goes to `out` when none
@@ -383,7 +397,8 @@ impl Send {
     pub fn set_backlogged(&mut self, backlogged: bool, random: &mut dyn Random, out: &mut Vec<u8>) {
         self.backlogged = backlogged;
         if !backlogged && let Some(pong) = self.pong.take() {
-            self.answer_ping(&pong.payload[..usize::from(pong.len)], random, out);
+            // Without memory for these few bytes, this one is left out.
+            let _ = self.answer_ping(&pong.payload[..usize::from(pong.len)], random, out);
         }
     }
 
@@ -397,14 +412,15 @@ impl Send {
         self.pong.is_some()
     }
 
-    /// Appends a Close frame, the last frame of this side.
+    /// Appends a Close frame, the last frame of this side. If there is no memory for it, this side
+    /// ends without.
     pub(crate) fn close(
         &mut self,
         code: Option<CloseCode>,
         reason: &str,
         random: &mut dyn Random,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Result<()> {
         debug_assert!(!self.closed && reason.len() <= MAX_REASON);
         let mut payload = [0; MAX_CONTROL];
         let mut len = 0;
@@ -414,12 +430,13 @@ impl Send {
             len = 2 + reason.len();
         }
         let key = self.key(random);
-        append_frame(out, true, Opcode::Close, false, &payload[..len], key);
+        let appended = append_frame(out, true, Opcode::Close, false, &payload[..len], key);
         self.closed = true;
         if let Some(deflate) = &mut self.deflate {
             deflate.own = None;
         }
         self.pong = None;
+        appended
     }
 
     fn control(
@@ -436,8 +453,7 @@ impl Send {
                 payload.len()
             )));
         }
-        append_frame(out, true, opcode, false, payload, self.key(random));
-        Ok(())
+        append_frame(out, true, opcode, false, payload, self.key(random))
     }
 
     #[inline]
