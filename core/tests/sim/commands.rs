@@ -97,6 +97,11 @@ impl App {
                 )
             }
             940..948 => self.answer(conn),
+            948..953 => {
+                chance::hit(Fault::Yield);
+                conn.context().yield_dispatch();
+                Ok(())
+            }
             969..1000 => self.broadcast(conn),
             // Closing what is not open yet terminates it.
             960..965 if rough || before == State::Open && self.temper.storm % 2 == 0 => {
