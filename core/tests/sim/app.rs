@@ -33,6 +33,8 @@ pub(crate) struct Temper {
     pub(crate) deflates: bool,
     /// In how many of 1000 callbacks it gives commands.
     pub(crate) storm: u64,
+    /// Whether it closes amid everything.
+    pub(crate) closes: bool,
     /// The largest message.
     pub(crate) largest: u64,
     pub(crate) over_limit: u64,

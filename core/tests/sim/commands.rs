@@ -104,7 +104,7 @@ impl App {
             }
             969..1000 => self.broadcast(conn),
             // Closing what is not open yet terminates it.
-            960..965 if rough || before == State::Open && self.temper.storm % 2 == 0 => {
+            960..965 if rough || before == State::Open && self.temper.closes => {
                 if inside {
                     chance::hit(Fault::CloseInside);
                 }
@@ -179,7 +179,7 @@ impl App {
         } else {
             Some(len)
         };
-        self.judge_sent(conn, link, side, (before, state), len, amid, sent)
+        self.judge_sent(conn, (link, side), (before, state), len, amid, sent)
     }
 
     /// One message to several connections, that of `conn` among them or not.
@@ -268,8 +268,7 @@ impl App {
     fn judge_sent(
         &mut self,
         conn: &Conn<'_>,
-        link: usize,
-        side: usize,
+        (link, side): (usize, usize),
         (before, state): (u64, State),
         len: Option<u64>,
         may_be_amid: bool,
@@ -384,8 +383,7 @@ impl App {
         }
         self.judge_sent(
             conn,
-            link,
-            side,
+            (link, side),
             (before, state),
             Some(count as u64),
             false,
@@ -400,8 +398,7 @@ impl App {
         self.talks[link].ends[side].pings += u64::from(sent.is_ok());
         self.judge_sent(
             conn,
-            link,
-            side,
+            (link, side),
             (before, state),
             Some(payload.len() as u64),
             false,
@@ -416,8 +413,7 @@ impl App {
         self.talks[link].ends[side].pongs += u64::from(sent.is_ok());
         self.judge_sent(
             conn,
-            link,
-            side,
+            (link, side),
             (before, state),
             Some(payload.len() as u64),
             false,

@@ -67,7 +67,8 @@ impl Setup {
         let temper = Temper {
             is_rough,
             deflates: chance.hits(250),
-            storm: *chance.pick(&[0, 50, 200, 201, 500]),
+            storm: *chance.pick(&[0, 50, 200, 500]),
+            closes: chance.hits(800),
             largest,
             over_limit: *chance.pick(&[0, 0, 50]),
             hold: if is_rough {
