@@ -78,9 +78,6 @@ pub(crate) struct App {
     /// What the next connection is that is made inside a callback.
     pub(crate) spare: Option<(Plan, Config)>,
     pub(crate) server_config: Config,
-    /// A server's connection could not write any more when the stop began: what it lost before is
-    /// not counted.
-    pub(crate) lost_before_stop: bool,
     pub(crate) scratch: Vec<u8>,
     pub(crate) broadcasts: u64,
     pub(crate) violation: Option<String>,
@@ -226,7 +223,7 @@ impl App {
         let dropped: u64 = since
             .map(|end| (end.accepted.len() - end.handed) as u64)
             .sum();
-        let is_exact = !self.lost_before_stop && self.over_before_stop == 0;
+        let is_exact = self.over_before_stop == 0;
         hold!(
             counts.messages_dropped == dropped || (!is_exact && counts.messages_dropped < dropped),
             "on_stopped counts {counts:?}, but {dropped} messages were dropped"
@@ -413,6 +410,9 @@ impl Handler for App {
 
     fn on_close(&mut self, conn: &mut Conn<'_>, closed: &Closed) {
         let _owner = memory::of_simulator();
+        if let Err(error) = self.look_at_wires() {
+            self.violate(error);
+        }
         for _ in 0..self.planted.times(Plant::OmitsClose, Plant::DoublesClose) {
             self.told(conn, "on_close", |this, link, side| {
                 chance::line(|| {

@@ -121,7 +121,6 @@ impl World {
             spare: None,
             server_config: setup.server.clone(),
             scratch: Vec::new(),
-            lost_before_stop: false,
             callbacks: 0,
             violation: None,
             planted: Planted::new(plant, seed),
@@ -385,11 +384,6 @@ impl World {
             slot.is_some_and(|slot| slot.server.is_some() && matches!(slot.stage, Stage::Ended(_)))
         });
         self.app.over_before_stop = over.count() as u64;
-        let loops = &self.loops[0];
-        self.app.lost_before_stop = loops.slots.ids().into_iter().any(|id| {
-            let slot = loops.slots.peek(id);
-            slot.is_some_and(|slot| slot.server.is_some() && slot.flags.broken)
-        });
         if let (Some(server), false) = (self.server, self.is_freed) {
             chance::line(|| format!("the server is stopped, grace {grace:?}"));
             let _owner = memory::of_library();
