@@ -122,6 +122,13 @@ def autobahn(role, language, name):
                  env={"AUTOBAHN_VENV": str(TARGET / "venv-autobahn")})
 
 
+def simulator(*options):
+    # Optimized, or seeds take ten times as long; debug assertions stay on.
+    return Suite("simulator", [["cargo", "test", "-p", "wsabi", "--test", "sim",
+                                "--target-dir", str(TARGET / "sim"), "--", *options]],
+                 env={"CARGO_PROFILE_DEV_OPT_LEVEL": "3", "CARGO_PROFILE_TEST_OPT_LEVEL": "3"})
+
+
 def everyday():
     return [
         Suite("lint", [["cargo", "fmt", "--all", "--check"],
@@ -133,6 +140,7 @@ def everyday():
         Suite("rust", [["cargo", "test", "--no-fail-fast"]]),
         Suite("mio", [["cargo", "test", "-p", "wsabi", "--no-fail-fast",
                        "--target-dir", str(TARGET / "mio")]], env={"RUSTFLAGS": "--cfg wsabi_mio"}),
+        simulator("--seconds", "60"),
         Suite("threads", [[PYTHON, "core/tests/threads/run.py"]], needs=("nm and readelf",)),
         Suite("c", [[PYTHON, "ffi/tests/run.py", "--unwatched"]],
               uses=("nm and readelf", "pkg-config", "cmake", "libuv", "glib")),
@@ -194,6 +202,7 @@ def proof():
         # Optimized, or twenty thousand cases take an hour; debug assertions stay on.
         env={"PROPTEST_CASES": "20000", "CARGO_PROFILE_DEV_OPT_LEVEL": "2",
              "CARGO_PROFILE_TEST_OPT_LEVEL": "2"}))
+    suites.append(simulator("--seeds", "1000000"))
     return suites
 
 

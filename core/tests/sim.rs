@@ -45,12 +45,16 @@ pub use crate::net::r#loop::Loop;
 
 #[path = "sim/app.rs"]
 mod app;
+#[path = "sim/broken.rs"]
+mod broken;
 #[path = "sim/chance.rs"]
 mod chance;
 #[path = "sim/commands.rs"]
 mod commands;
 #[path = "sim/hostile.rs"]
 mod hostile;
+#[path = "sim/judge.rs"]
+mod judge;
 #[path = "sim/kernel.rs"]
 mod kernel;
 #[path = "sim/memory.rs"]
@@ -67,6 +71,8 @@ mod plant;
 mod runner;
 #[path = "sim/setup.rs"]
 mod setup;
+#[path = "sim/watching.rs"]
+mod watching;
 #[path = "sim/wire.rs"]
 mod wire;
 #[path = "sim/world.rs"]

@@ -3,24 +3,26 @@
 //!
 //! Does not know: the kernel's faults, what the commands are, or when a run ends.
 
-use wsabi::{ErrorKind, Message};
+use wsabi::{Config, ErrorKind, Message};
 
 use crate::chance::{self, Chance, Fault};
 use crate::error::Error;
 use crate::event::Chunk;
-use crate::kernel::{self, CLIENT, SERVER};
+use crate::kernel::{self, CLIENT, Plan, SERVER};
 use crate::memory;
 use crate::net::conn::{Conn, State};
+use crate::net::connector::ClientOptions;
 use crate::net::context::Context;
 use crate::net::handler::{Answer, Handler, Handshake, Reply};
 use crate::net::listener::Stopped;
 use crate::net::number::{ConnId, ServerId};
 use crate::net::socket::PeerAddr;
-use crate::oracle::{Talk, Verdict, hold};
+use crate::oracle::{End, Talk, Verdict, hold};
 use crate::plant::{Plant, Planted};
 use crate::protocol::connection::Closed;
 use crate::protocol::handshake::response::Response;
 use crate::protocol::head::Request;
+use crate::world::SERVER_ADDRESS;
 
 /// How an application behaves in a run.
 #[derive(Clone, Debug)]
@@ -31,11 +33,15 @@ pub(crate) struct Temper {
     pub(crate) deflates: bool,
     /// In how many of 1000 callbacks it gives commands.
     pub(crate) storm: u64,
+    /// Whether it closes amid everything.
+    pub(crate) closes: bool,
     /// The largest message.
     pub(crate) largest: u64,
     pub(crate) over_limit: u64,
     pub(crate) hold: u64,
     pub(crate) refuse: u64,
+    /// Whether it answers pings itself, or not.
+    pub(crate) leaves_pongs: bool,
 }
 
 /// A connection that callbacks may be given for, and commands too.
@@ -69,9 +75,9 @@ pub(crate) struct App {
     /// The loops are being freed.
     pub(crate) is_freed: bool,
     pub(crate) callbacks: u64,
-    /// A server's connection could not write any more when the stop began: what it lost before is
-    /// not counted.
-    pub(crate) lost_before_stop: bool,
+    /// What the next connection is that is made inside a callback.
+    pub(crate) spare: Option<(Plan, Config)>,
+    pub(crate) server_config: Config,
     pub(crate) scratch: Vec<u8>,
     pub(crate) broadcasts: u64,
     pub(crate) violation: Option<String>,
@@ -92,6 +98,31 @@ pub(crate) const fn user_number(link: usize, side: usize) -> u64 {
 pub(crate) fn of_library<T>(call: impl FnOnce() -> T) -> T {
     let _owner = memory::of_library();
     call()
+}
+
+impl Live {
+    pub(crate) const fn client(in_loop: usize, id: ConnId, link: usize) -> Self {
+        Self {
+            in_loop,
+            id,
+            link,
+            side: CLIENT,
+            is_held: false,
+        }
+    }
+}
+
+/// What a client connects with.
+pub(crate) fn client_options(link: usize, config: Config, offers: bool) -> ClientOptions {
+    let mut options = ClientOptions {
+        config,
+        user: user_number(link, CLIENT),
+        ..ClientOptions::default()
+    };
+    if offers {
+        options.request.subprotocols = vec!["a".to_owned(), "b".to_owned()];
+    }
+    options
 }
 
 impl App {
@@ -141,6 +172,30 @@ impl App {
         }
     }
 
+    /// Connects again, from inside a callback.
+    fn reconnect(&mut self, conn: &mut Conn<'_>) {
+        if self.is_ending || self.is_freed || !self.chance.hits(300) {
+            return;
+        }
+        let Some((plan, config)) = self.spare.take() else {
+            return;
+        };
+        chance::hit(Fault::ConnectInside);
+        kernel::with(|kernel| kernel.next_plan = Some(plan));
+        let link = self.talks.len();
+        let ends = [
+            End::new(CLIENT, &config, true),
+            End::new(SERVER, &self.server_config, true),
+        ];
+        self.talks.push(Talk { ends });
+        let options = client_options(link, config, false);
+        let url = format!("ws://{SERVER_ADDRESS}/{link}");
+        match of_library(|| conn.context().connect(&url, &options)) {
+            Ok(id) => self.live.push(Live::client(self.active, id, link)),
+            Err(error) => self.violate(format!("connect inside a callback: {error}")),
+        }
+    }
+
     /// Reads what every end of the library has handed to the kernel.
     pub(crate) fn look_at_wires(&mut self) -> Verdict {
         for link in 0..self.talks.len() {
@@ -168,7 +223,7 @@ impl App {
         let dropped: u64 = since
             .map(|end| (end.accepted.len() - end.handed) as u64)
             .sum();
-        let is_exact = !self.lost_before_stop && self.over_before_stop == 0;
+        let is_exact = self.over_before_stop == 0;
         hold!(
             counts.messages_dropped == dropped || (!is_exact && counts.messages_dropped < dropped),
             "on_stopped counts {counts:?}, but {dropped} messages were dropped"
@@ -313,6 +368,10 @@ impl Handler for App {
         self.told(conn, "on_ping", |this, link, side| {
             this.talks[link].on_ping(side, payload)
         });
+        if self.temper.leaves_pongs && self.chance.hits(800) {
+            // It may be closed meanwhile.
+            let _ = of_library(|| conn.answer_ping(payload));
+        }
         self.storm(conn);
     }
 
@@ -346,11 +405,14 @@ impl Handler for App {
         if !matches!(reply, Reply::Fail(_)) {
             self.storm(conn);
         }
-        true
+        !self.temper.leaves_pongs
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_>, closed: &Closed) {
         let _owner = memory::of_simulator();
+        if let Err(error) = self.look_at_wires() {
+            self.violate(error);
+        }
         for _ in 0..self.planted.times(Plant::OmitsClose, Plant::DoublesClose) {
             self.told(conn, "on_close", |this, link, side| {
                 chance::line(|| {
@@ -375,6 +437,7 @@ impl Handler for App {
         if conn.state() != State::Closed || of_library(|| conn.send_text("late")).is_ok() {
             self.violate("a connection takes messages inside on_close".to_owned());
         }
+        self.reconnect(conn);
         self.storm(conn);
     }
 

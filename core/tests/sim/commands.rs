@@ -97,9 +97,14 @@ impl App {
                 )
             }
             940..948 => self.answer(conn),
+            948..953 => {
+                chance::hit(Fault::Yield);
+                conn.context().yield_dispatch();
+                Ok(())
+            }
             969..1000 => self.broadcast(conn),
             // Closing what is not open yet terminates it.
-            960..965 if rough || before == State::Open && self.temper.storm % 2 == 0 => {
+            960..965 if rough || before == State::Open && self.temper.closes => {
                 if inside {
                     chance::hit(Fault::CloseInside);
                 }
@@ -174,7 +179,7 @@ impl App {
         } else {
             Some(len)
         };
-        self.judge_sent(conn, link, side, (before, state), len, amid, sent)
+        self.judge_sent(conn, (link, side), (before, state), len, amid, sent)
     }
 
     /// One message to several connections, that of `conn` among them or not.
@@ -263,8 +268,7 @@ impl App {
     fn judge_sent(
         &mut self,
         conn: &Conn<'_>,
-        link: usize,
-        side: usize,
+        (link, side): (usize, usize),
         (before, state): (u64, State),
         len: Option<u64>,
         may_be_amid: bool,
@@ -379,8 +383,7 @@ impl App {
         }
         self.judge_sent(
             conn,
-            link,
-            side,
+            (link, side),
             (before, state),
             Some(count as u64),
             false,
@@ -395,8 +398,7 @@ impl App {
         self.talks[link].ends[side].pings += u64::from(sent.is_ok());
         self.judge_sent(
             conn,
-            link,
-            side,
+            (link, side),
             (before, state),
             Some(payload.len() as u64),
             false,
@@ -411,8 +413,7 @@ impl App {
         self.talks[link].ends[side].pongs += u64::from(sent.is_ok());
         self.judge_sent(
             conn,
-            link,
-            side,
+            (link, side),
             (before, state),
             Some(payload.len() as u64),
             false,

@@ -12,8 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::chance::{self, Chance, Fault};
 use crate::memory;
-use crate::net::poller::{Interest, Ready};
 use crate::pipe::Pipe;
+use crate::watching::Watcher;
 
 /// How often faults happen, in 1000 cases, and how long they last.
 #[derive(Clone, Debug, Default)]
@@ -68,12 +68,12 @@ pub(crate) struct Link {
     /// On which each side writes.
     pub(crate) pipes: [Pipe; 2],
     closed: [bool; 2],
-    made: bool,
+    pub(crate) made: bool,
     decided_at: u64,
     address: SocketAddr,
-    error: [Option<i32>; 2],
+    pub(crate) error: [Option<i32>; 2],
     /// Until when each side is told that reading, or writing, would block.
-    blocked_until: [[u64; 2]; 2],
+    pub(crate) blocked_until: [[u64; 2]; 2],
     /// What each side has written and nobody has looked at.
     taps: [Vec<u8>; 2],
     /// Whether it was killed.
@@ -81,7 +81,7 @@ pub(crate) struct Link {
 }
 
 #[derive(Debug)]
-enum Entry {
+pub(crate) enum Entry {
     Listener {
         address: SocketAddr,
         queue: VecDeque<usize>,
@@ -92,14 +92,7 @@ enum Entry {
     },
 }
 
-#[derive(Debug, Default)]
-struct Watcher {
-    watched: Vec<(i32, u64, Interest)>,
-    timer: Option<u64>,
-    woken: bool,
-}
-
-const FIRST_FD: i32 = 3;
+pub(crate) const FIRST_FD: i32 = 3;
 const READ: usize = 0;
 const WRITE: usize = 1;
 
@@ -110,11 +103,11 @@ pub(crate) struct Kernel {
     pub(crate) chance: Chance,
     pub(crate) keys: Chance,
     pub(crate) weather: Weather,
-    entries: Vec<Option<Entry>>,
+    pub(crate) entries: Vec<Option<Entry>>,
     pub(crate) links: Vec<Link>,
     /// The plan of the next link.
     pub(crate) next_plan: Option<Plan>,
-    watchers: Vec<Watcher>,
+    pub(crate) watchers: Vec<Watcher>,
     /// Writes left before bytes are lost, or doubled if so: a planted defect.
     pub(crate) sabotage: Option<(u64, bool)>,
     /// Counts everything that moves; a loop that is woken without end while this stands spins.
@@ -136,7 +129,7 @@ pub(crate) fn with<T>(act: impl FnOnce(&mut Kernel) -> T) -> T {
     KERNEL.with_borrow_mut(act)
 }
 
-fn failure(number: i32) -> io::Error {
+pub(crate) fn failure(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
 
@@ -562,147 +555,6 @@ impl Kernel {
     pub(crate) fn take_tap(&mut self, link: usize, side: usize, into: &mut Vec<u8>) {
         into.clear();
         std::mem::swap(into, &mut self.links[link].taps[side]);
-    }
-
-    pub(crate) fn add_watcher(&mut self) -> usize {
-        self.watchers.push(Watcher::default());
-        self.watchers.len() - 1
-    }
-
-    pub(crate) fn watch(
-        &mut self,
-        watcher: usize,
-        fd: i32,
-        token: u64,
-        interest: Interest,
-    ) -> io::Result<()> {
-        let watched = &mut self.watchers[watcher].watched;
-        if watched.iter().any(|&(other, ..)| other == fd) {
-            return Err(failure(libc::EEXIST));
-        }
-        watched.push((fd, token, interest));
-        Ok(())
-    }
-
-    pub(crate) fn change(
-        &mut self,
-        watcher: usize,
-        fd: i32,
-        token: u64,
-        interest: Interest,
-    ) -> io::Result<()> {
-        let watched = &mut self.watchers[watcher].watched;
-        match watched.iter_mut().find(|(other, ..)| *other == fd) {
-            Some(entry) => *entry = (fd, token, interest),
-            None => return Err(failure(libc::ENOENT)),
-        }
-        self.progress += 1;
-        Ok(())
-    }
-
-    pub(crate) fn unwatch(&mut self, watcher: usize, fd: i32) {
-        self.watchers[watcher]
-            .watched
-            .retain(|&(other, ..)| other != fd);
-        self.progress += 1;
-    }
-
-    /// How many descriptors are watched.
-    pub(crate) fn watched(&self) -> usize {
-        self.watchers
-            .iter()
-            .map(|watcher| watcher.watched.len())
-            .sum()
-    }
-
-    pub(crate) fn set_timer(&mut self, watcher: usize, at: Option<u64>) {
-        self.watchers[watcher].timer = at;
-    }
-
-    pub(crate) fn timer(&self, watcher: usize) -> Option<u64> {
-        self.watchers[watcher].timer
-    }
-
-    pub(crate) fn wake(&mut self, watcher: usize) {
-        self.watchers[watcher].woken = true;
-    }
-
-    /// What a descriptor is ready for, of what is of interest.
-    fn readiness(&self, (fd, token, interest): (i32, u64, Interest)) -> Option<Ready> {
-        let none = Ready {
-            token,
-            readable: false,
-            writable: false,
-            hangup: false,
-        };
-        let entry = self.entries.get((fd - FIRST_FD) as usize)?.as_ref()?;
-        let ready = match *entry {
-            Entry::Listener { ref queue, .. } => Ready {
-                readable: interest.readable && !queue.is_empty(),
-                ..none
-            },
-            Entry::Stream { link, side } => {
-                let link = &self.links[link];
-                let (out, input) = (&link.pipes[side], &link.pipes[1 - side]);
-                let failed = link.error[side].is_some();
-                if !link.made && !failed {
-                    return None;
-                }
-                let [read_at, write_at] = link.blocked_until[side];
-                let hangup = failed || input.reset || (out.shut && input.finished);
-                let readable = input.is_readable() || failed;
-                let writable = hangup || out.room() > 0;
-                Ready {
-                    token,
-                    readable: interest.readable && readable && read_at <= self.now,
-                    writable: interest.writable && writable && write_at <= self.now,
-                    hangup: hangup && read_at <= self.now && write_at <= self.now,
-                }
-            }
-        };
-        (ready.readable || ready.writable || ready.hangup).then_some(ready)
-    }
-
-    /// Whether a wait would not block.
-    pub(crate) fn is_ready(&self, watcher: usize) -> bool {
-        let watcher = &self.watchers[watcher];
-        watcher.woken
-            || watcher.timer.is_some_and(|at| at <= self.now)
-            || watcher
-                .watched
-                .iter()
-                .any(|&entry| self.readiness(entry).is_some())
-    }
-
-    /// What a wait finds, in any order; some of it twice, and some of it without cause.
-    pub(crate) fn wait(&mut self, watcher: usize, ready: &mut Vec<Ready>) -> bool {
-        let found = self.is_ready(watcher);
-        let this = &self.watchers[watcher];
-        ready.extend(
-            this.watched
-                .iter()
-                .filter_map(|&entry| self.readiness(entry)),
-        );
-        if !ready.is_empty() && self.chance.hits(self.weather.duplicate) {
-            chance::hit(Fault::DuplicateReadiness);
-            let twice = *self.chance.pick(ready);
-            ready.push(twice);
-        }
-        if !self.watchers[watcher].watched.is_empty() && self.chance.hits(self.weather.spurious) {
-            chance::hit(Fault::SpuriousReadiness);
-            let &(_, token, interest) = self.chance.pick(&self.watchers[watcher].watched);
-            ready.push(Ready {
-                token,
-                readable: interest.readable,
-                writable: interest.writable,
-                hangup: false,
-            });
-        }
-        self.chance.shuffle(ready);
-        let (now, this) = (self.now, &mut self.watchers[watcher]);
-        this.woken = false;
-        this.timer = this.timer.filter(|&at| at > now);
-        found
     }
 }
 

@@ -416,20 +416,29 @@ impl Talk {
         end.closed = Some(closed.clone());
         let code = closed.code.as_u16();
         // Who terminates before its own Close is written does not close cleanly.
+        let (heard, dropped) = (end.heard_close, closed.messages_dropped);
         hold!(
-            closed.is_clean() == end.heard_close || end.called_terminate,
-            "clean: {}, but the peer's Close was heard: {}",
-            closed.is_clean(),
-            end.heard_close
+            heard == (code != 1006) || end.called_terminate,
+            "code {code}, but the peer's Close was heard: {heard}"
         );
         hold!(
-            closed.is_clean() == (code != 1006),
-            "code {code}, clean: {}",
+            closed.is_clean() == (heard && dropped == 0) || end.called_terminate,
+            "clean: {}, but {dropped} messages were dropped",
             closed.is_clean()
+        );
+        // Every message that was accepted has one outcome, and it is told.
+        hold!(
+            end.accepted.len() as u64 == end.handed as u64 + dropped,
+            "of {} accepted messages {} were handed over and {dropped} dropped",
+            end.accepted.len(),
+            end.handed
         );
         if let Some(kind) = closed.error.as_ref().map(|error| error.kind()) {
             hold!(is_rough, "ended for {kind:?} though nothing was done to it");
-            return end.may_end_for(kind, peer);
+            end.may_end_for(kind, peer)?;
+        }
+        if !heard || code == 1006 {
+            return Ok(());
         }
         if peer.is_ours {
             let Some((sent, reason)) = &peer.sent_close else {

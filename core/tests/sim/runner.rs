@@ -271,7 +271,7 @@ fn work(
         let seed = options.from + number;
         let outcome = run(seed, false, None);
         let mut violation = outcome.violation;
-        if seed % SAMPLE == 0 {
+        if seed.is_multiple_of(SAMPLE) {
             total.twice += 1;
             if run(seed, false, None).hash != outcome.hash {
                 violation =

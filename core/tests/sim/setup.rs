@@ -50,6 +50,10 @@ pub(crate) struct Setup {
     /// In how many of 1000 turns a loop is kept from its turn, and for how long at most.
     pub(crate) late: (u64, u64),
     pub(crate) spurious_dispatch: u64,
+    /// In how many of 1000 turns a loop waits, and is dispatched later.
+    pub(crate) waits: u64,
+    /// How many connections are made inside callbacks.
+    pub(crate) reconnects: u64,
 }
 
 /// A time that is never reached in a run where nothing is to be lost.
@@ -63,7 +67,8 @@ impl Setup {
         let temper = Temper {
             is_rough,
             deflates: chance.hits(250),
-            storm: *chance.pick(&[0, 50, 200, 201, 500]),
+            storm: *chance.pick(&[0, 50, 200, 500]),
+            closes: chance.hits(800),
             largest,
             over_limit: *chance.pick(&[0, 0, 50]),
             hold: if is_rough {
@@ -72,6 +77,7 @@ impl Setup {
                 0
             },
             refuse: if is_rough { *chance.pick(&[0, 50]) } else { 0 },
+            leaves_pongs: chance.hits(150),
         };
         let mut rarely = |most: u64| *chance.pick(&[0, most / 8, most / 2, most]);
         let weather = Weather {
@@ -117,6 +123,8 @@ impl Setup {
             free_at: rough(chance, 30).then(|| chance.scale(2000)),
             late: (rarely_late(chance), if is_rough { 8000 } else { 200 }),
             spurious_dispatch: *chance.pick(&[0, 0, 50]),
+            waits: *chance.pick(&[0, 0, 50, 400]),
+            reconnects: chance.scale(2),
             temper,
             weather,
             starts,

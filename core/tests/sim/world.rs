@@ -6,23 +6,20 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use wsabi::{Config, ErrorKind, Role};
+use wsabi::Config;
 
-use crate::app::{App, Live, user_number};
+use crate::app::{App, Live, client_options};
 use crate::chance::{self, Chance, Counts, Fault};
-use crate::hostile::{Expected, Raw};
+use crate::hostile::Raw;
 use crate::kernel::{self, CLIENT, SERVER, name};
 use crate::memory;
-use crate::model::{Seen, judge};
-use crate::net::connector::ClientOptions;
 use crate::net::context::deadline_of;
 use crate::net::listener::ServerOptions;
 use crate::net::r#loop::{Loop, LoopOptions};
 use crate::net::number::ServerId;
 use crate::net::slot::Stage;
-use crate::oracle::{End, Talk, code_for};
+use crate::oracle::{End, Talk};
 use crate::plant::{Plant, Planted};
-use crate::protocol::connection::Phase;
 use crate::setup::{Setup, Start, config};
 
 /// What a run came to.
@@ -34,7 +31,7 @@ pub(crate) struct Outcome {
     pub(crate) messages: u64,
 }
 
-const SERVER_ADDRESS: &str = "10.0.0.1";
+pub(crate) const SERVER_ADDRESS: &str = "10.0.0.1";
 const RAW_ADDRESS: &str = "10.0.0.2";
 /// Most steps of a run.
 const STEPS: u64 = 300_000;
@@ -43,27 +40,29 @@ const IDLE_DISPATCHES: u32 = 40;
 /// How long after its beginning the end may take, besides the times of the configurations.
 const ENDING: u64 = 3_600_000;
 
-struct World {
-    setup: Setup,
-    chance: Chance,
-    app: App,
-    loops: Vec<Loop>,
+pub(crate) struct World {
+    pub(crate) setup: Setup,
+    pub(crate) chance: Chance,
+    pub(crate) app: App,
+    pub(crate) loops: Vec<Loop>,
     /// Until when each loop is kept from its turn.
-    asleep: Vec<u64>,
-    idle: Vec<(u64, u32)>,
-    server: Option<ServerId>,
-    raw_listener: i32,
-    raws: Vec<Raw>,
+    pub(crate) asleep: Vec<u64>,
+    pub(crate) idle: Vec<(u64, u32)>,
+    /// Whether each loop has waited and found something, and was not dispatched since.
+    pub(crate) waited: Vec<bool>,
+    pub(crate) server: Option<ServerId>,
+    pub(crate) raw_listener: i32,
+    pub(crate) raws: Vec<Raw>,
     /// The raw ones of the links that lead to the raw server, in the order of their coming.
-    started: usize,
-    next_command: u64,
+    pub(crate) started: usize,
+    pub(crate) next_command: u64,
     /// When the server is stopped at the latest, once everything comes to its end.
-    stop_by: u64,
-    memory_base: i64,
-    owned_base: i64,
+    pub(crate) stop_by: u64,
+    pub(crate) memory_base: i64,
+    pub(crate) owned_base: i64,
     /// What a planted defect keeps.
-    hoard: Vec<Vec<u8>>,
-    is_freed: bool,
+    pub(crate) hoard: Vec<Vec<u8>>,
+    pub(crate) is_freed: bool,
 }
 
 /// Runs one seed.
@@ -119,8 +118,9 @@ impl World {
             over_before_stop: 0,
             is_freed: false,
             broadcasts: 0,
+            spare: None,
+            server_config: setup.server.clone(),
             scratch: Vec::new(),
-            lost_before_stop: false,
             callbacks: 0,
             violation: None,
             planted: Planted::new(plant, seed),
@@ -130,6 +130,7 @@ impl World {
             loops: Vec::new(),
             asleep: Vec::new(),
             idle: Vec::new(),
+            waited: Vec::new(),
             server: None,
             raw_listener: 0,
             raws: Vec::new(),
@@ -165,6 +166,7 @@ impl World {
             self.loops.push(made);
             self.asleep.push(0);
             self.idle.push((0, 0));
+            self.waited.push(false);
         }
         let mut options = ServerOptions::tcp(SERVER_ADDRESS, 80);
         options.config = self.setup.server.clone();
@@ -279,33 +281,29 @@ impl World {
 
     fn start_client(&mut self, link: usize, start: Start, config: Config) {
         let which = self.loops.len() - 1;
-        let host = if start == Start::Client {
-            SERVER_ADDRESS
-        } else {
-            RAW_ADDRESS
+        let host = match start {
+            Start::ToRawServer => RAW_ADDRESS,
+            Start::Client | Start::RawClient => SERVER_ADDRESS,
         };
-        let mut options = ClientOptions {
-            config,
-            user: user_number(link, CLIENT),
-            ..ClientOptions::default()
-        };
-        if self.chance.hits(200) {
-            options.request.subprotocols = vec!["a".to_owned(), "b".to_owned()];
-        }
+        let options = client_options(link, config, self.chance.hits(200));
         let url = format!("ws://{host}/{link}");
         let connected = {
             let _owner = memory::of_library();
             self.loops[which].connect(&url, &options)
         };
         match connected {
-            Ok(id) => self.app.live.push(Live {
-                in_loop: which,
-                id,
-                link,
-                side: CLIENT,
-                is_held: false,
-            }),
+            Ok(id) => self.app.live.push(Live::client(which, id, link)),
             Err(error) => self.app.violate(format!("connect: {error}")),
+        }
+    }
+
+    /// Sees to it that the application has connections to make inside callbacks.
+    fn spare_connections(&mut self) {
+        if self.app.spare.is_none() && self.setup.reconnects > 0 {
+            self.setup.reconnects -= 1;
+            let plan = self.setup.plan(&mut self.chance);
+            let client = config(&mut self.chance, &self.setup.temper);
+            self.app.spare = Some((plan, client));
         }
     }
 
@@ -386,11 +384,6 @@ impl World {
             slot.is_some_and(|slot| slot.server.is_some() && matches!(slot.stage, Stage::Ended(_)))
         });
         self.app.over_before_stop = over.count() as u64;
-        let loops = &self.loops[0];
-        self.app.lost_before_stop = loops.slots.ids().into_iter().any(|id| {
-            let slot = loops.slots.peek(id);
-            slot.is_some_and(|slot| slot.server.is_some() && slot.flags.broken)
-        });
         if let (Some(server), false) = (self.server, self.is_freed) {
             chance::line(|| format!("the server is stopped, grace {grace:?}"));
             let _owner = memory::of_library();
@@ -465,7 +458,7 @@ impl World {
         }
         let (ready, timer, progress) =
             kernel::with(|kernel| (kernel.is_ready(which), kernel.timer(which), kernel.progress));
-        if !ready {
+        if !ready && !self.waited[which] {
             if self.chance.hits(self.setup.spurious_dispatch) {
                 chance::hit(Fault::SpuriousDispatch);
                 self.dispatch(which)?;
@@ -475,6 +468,13 @@ impl World {
         if self.chance.hits(self.setup.late.0) {
             self.asleep[which] = now + 1 + self.chance.scale(self.setup.late.1);
             return Ok(false);
+        }
+        if !self.waited[which] && self.chance.hits(self.setup.waits) {
+            chance::hit(Fault::Wait);
+            let _owner = memory::of_library();
+            let waited = self.loops[which].wait(Some(Duration::ZERO));
+            self.waited[which] = waited.map_err(|error| format!("wait: {error}"))?;
+            return Ok(true);
         }
         if timer.is_some_and(|at| at < now) {
             chance::hit(Fault::LateTimer);
@@ -502,6 +502,8 @@ impl World {
 
     fn dispatch(&mut self, which: usize) -> Result<(), String> {
         self.app.active = which;
+        self.waited[which] = false;
+        self.spare_connections();
         let dispatched = {
             let _owner = memory::of_library();
             self.loops[which].dispatch(&mut self.app)
@@ -521,64 +523,6 @@ impl World {
         let more = dispatched.map_err(|error| format!("dispatch: {error}"))?;
         if !more {
             self.look_for_drains(which)?;
-        }
-        Ok(())
-    }
-
-    /// What a server's budget knows is what its connections hold.
-    fn look_at_budget(&mut self, which: usize) -> Result<(), String> {
-        let this = &self.loops[which];
-        let server = self.server.filter(|_| which == 0);
-        let Some(server) = server.and_then(|server| this.servers.peek(server)) else {
-            return Ok(());
-        };
-        let Some(budget) = &server.budget else {
-            return Ok(());
-        };
-        if budget.is_over() {
-            chance::hit(Fault::OverBudget);
-        }
-        let (mut sum, mut known) = (0, 0);
-        for id in this.slots.ids() {
-            let Some(slot) = this.slots.peek(id).filter(|slot| slot.server.is_some()) else {
-                continue;
-            };
-            known += slot.held;
-            if let Stage::Open(open) = &slot.stage {
-                sum += open.receive.held() as u64 + this.backlog(slot);
-                sum += slot
-                    .unread
-                    .as_ref()
-                    .map_or(0, |unread| unread.capacity() as u64);
-            }
-        }
-        if (budget.held, known) == (sum, sum) {
-            return Ok(());
-        }
-        Err(format!(
-            "a server's connections hold {sum} bytes; its budget counts {}, they {known}",
-            budget.held
-        ))
-    }
-
-    /// Who was pressed and has nothing waiting any more was told so.
-    fn look_for_drains(&mut self, which: usize) -> Result<(), String> {
-        for live in self.app.live.iter().filter(|live| live.in_loop == which) {
-            let this = &self.loops[which];
-            // Of one that has failed only the end is told.
-            let is_alive = this
-                .slots
-                .peek(live.id)
-                .is_some_and(|slot| match &slot.stage {
-                    Stage::Open(open) => {
-                        open.connection.phase() != Phase::Failed && this.backlog(slot) == 0
-                    }
-                    _ => false,
-                });
-            if is_alive && !self.app.talks[live.link].ends[live.side].is_drained() {
-                let place = name(live.link, live.side);
-                return Err(format!("{place}: nothing waits, and no drain came"));
-            }
         }
         Ok(())
     }
@@ -607,7 +551,7 @@ impl World {
         for which in 0..self.loops.len() {
             let (ready, timer) =
                 kernel::with(|kernel| (kernel.is_ready(which), kernel.timer(which)));
-            if ready && !self.is_freed {
+            if (ready || self.waited[which]) && !self.is_freed {
                 at(Some(self.asleep[which]));
             } else if !self.is_freed {
                 at(timer);
@@ -641,44 +585,6 @@ impl World {
         Ok(())
     }
 
-    /// The library's memory is bounded by the limits of the connections there were.
-    fn look_at_memory(&mut self) -> Result<(), String> {
-        // A loop has a receive buffer, and a few compressors and decompressors with their room.
-        let shared = if self.setup.temper.deflates {
-            4_000_000
-        } else {
-            400_000
-        };
-        let mut bound = shared * self.loops.len() as u64;
-        for (link, talk) in self.app.talks.iter().enumerate() {
-            for (side, end) in talk.ends.iter().enumerate().filter(|(_, end)| end.is_ours) {
-                let config = &end.config;
-                let largest = self.setup.temper.largest + config.high_water_bytes;
-                let backlog = config.max_backlog_bytes.max(largest) + 1024;
-                let written = kernel::with(|kernel| kernel.links[link].pipes[side].written);
-                let output = 2 * (backlog + backlog.max(written.min(65_536)));
-                let unread =
-                    2 * kernel::with(|kernel| kernel.links[link].plan.capacity[1 - side] as u64);
-                let head = 4 * u64::from(config.max_handshake_bytes)
-                    + 64 * u64::from(config.max_handshake_headers);
-                let own = if config.deflate.is_some() {
-                    400_000
-                } else {
-                    4096
-                };
-                bound += output + unread + head + 2 * config.max_message_bytes + own;
-            }
-        }
-        let held = memory::take_peak() - self.memory_base;
-        chance::line(|| format!("the library holds {held} bytes, may hold {bound}"));
-        if held > bound as i64 {
-            return Err(format!(
-                "the library holds {held} bytes; all limits together are {bound}"
-            ));
-        }
-        Ok(())
-    }
-
     fn is_over(&mut self) -> bool {
         let idle = self.loops.iter().all(Loop::is_done);
         idle && self.app.is_ending && (self.is_freed || self.started == self.setup.starts.len())
@@ -691,50 +597,6 @@ impl World {
             text += &format!("{} ({}); ", name(live.link, live.side), end.summary());
         }
         text
-    }
-
-    /// What has to hold when everything has ended.
-    fn judge_end(&mut self) -> Result<(), String> {
-        self.app.look_at_wires()?;
-        if self.app.stopped != 1 {
-            return Err(format!("on_stopped came {} times", self.app.stopped));
-        }
-        for (link, talk) in self.app.talks.iter().enumerate() {
-            for (side, end) in talk.ends.iter().enumerate().filter(|(_, end)| end.is_ours) {
-                let place = name(link, side);
-                let expects_close = side == CLIENT || end.opened;
-                if expects_close != end.closed.is_some() {
-                    return Err(format!(
-                        "{place}: on_close is due: {expects_close}; {}",
-                        end.summary()
-                    ));
-                }
-                if end.handed > end.accepted.len() {
-                    return Err(format!(
-                        "{place}: more was handed over than accepted; {}",
-                        end.summary()
-                    ));
-                }
-                let is_whole = end.closed.as_ref().is_some_and(|closed| closed.is_clean());
-                if !self.setup.temper.is_rough && !is_whole {
-                    return Err(format!(
-                        "{place}: nothing was done to it, and it did not close; {}",
-                        end.summary()
-                    ));
-                }
-            }
-        }
-        for this in &mut self.loops {
-            let (stats, timer) = (this.stats(), this.timers.next());
-            if stats.connections + stats.pending_handshakes + stats.buffered_bytes > 0
-                || timer.is_some()
-            {
-                return Err(format!("left behind: {stats:?}, timer {timer:?}"));
-            }
-        }
-        self.raws
-            .iter()
-            .try_for_each(|raw| judge_raw(raw, &self.app.talks[raw.link]))
     }
 
     /// Takes everything down; nothing may be left.
@@ -770,112 +632,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// What has to hold for an end of the library whose peer was raw.
-fn judge_raw(raw: &Raw, talk: &Talk) -> Result<(), String> {
-    let side = 1 - raw.side;
-    let (end, place) = (&talk.ends[side], name(raw.link, side));
-    let (killed, all_sent) = (
-        kernel::with(|kernel| kernel.links[raw.link].killed),
-        raw.head <= raw.sent.len(),
-    );
-    match raw.expected {
-        Expected::Status(status) => {
-            if end.opened {
-                return Err(format!("{place}: a broken request opened a connection"));
-            }
-            // It may have been too late, or one too many, or the server was stopping.
-            if !matches!(end.status, 0 | 408 | 503) && end.status != status {
-                return Err(format!(
-                    "{place}: the status was {}; expected {status}",
-                    end.status
-                ));
-            }
-            return Ok(());
-        }
-        Expected::Kind(_) if end.opened => {
-            return Err(format!("{place}: a broken response opened a connection"));
-        }
-        Expected::Kind(expected) => {
-            let kind = end
-                .closed
-                .as_ref()
-                .and_then(|closed| closed.error.as_ref())
-                .map(|error| error.kind());
-            let elsewhere = [
-                ErrorKind::Lost,
-                ErrorKind::HandshakeTimeout,
-                ErrorKind::Terminated,
-                ErrorKind::Stopped,
-            ];
-            if kind != Some(expected) && !kind.is_some_and(|kind| elsewhere.contains(&kind)) {
-                return Err(format!(
-                    "{place}: ended for {kind:?}; expected {expected:?}"
-                ));
-            }
-            return Ok(());
-        }
-        Expected::Open if !all_sent || !end.opened => return Ok(()),
-        Expected::Open => {}
-    }
-    let role = if side == SERVER {
-        Role::Server
-    } else {
-        Role::Client
-    };
-    let plain = raw.plain.unwrap_or(raw.sent.len()).min(raw.sent.len());
-    let mut verdict = judge(&raw.sent[raw.head..plain], role, &end.config);
-    let is_packed = raw.sent.len() > plain;
-    if is_packed {
-        let after = end.seen.get(verdict.seen.len());
-        let hello = Seen::Text(b"Hello".to_vec());
-        let is_fine = matches!(after, Some(Seen::Binary(_))) || after == Some(&hello);
-        verdict.seen.extend(after.filter(|_| is_fine).cloned());
-    }
-    if !verdict.seen.starts_with(&end.seen) {
-        return Err(format!(
-            "{place}: heard {:?}; expected {:?}",
-            end.seen, verdict.seen
-        ));
-    }
-    let kind = end
-        .closed
-        .as_ref()
-        .and_then(|closed| closed.error.as_ref())
-        .map(|error| error.kind());
-    let is_of_peer = matches!(
-        kind,
-        Some(
-            ErrorKind::Protocol
-                | ErrorKind::InvalidText
-                | ErrorKind::InvalidDeflate
-                | ErrorKind::MessageTooBig
-                | ErrorKind::TooManyFragments
-        )
-    );
-    if is_of_peer && !is_packed && (kind != verdict.failure || end.seen != verdict.seen) {
-        return Err(format!(
-            "{place}: failed for {kind:?} after {:?}; expected {verdict:?}",
-            end.seen
-        ));
-    }
-    let lost_for_nothing =
-        kind == Some(ErrorKind::Lost) && !killed && !raw.has_reset && end.failed.is_none();
-    if lost_for_nothing && verdict.failure.is_some() && raw.has_said_all {
-        return Err(format!(
-            "{place}: lost after {:?}; expected {verdict:?}",
-            end.seen
-        ));
-    }
-    let spoke_before = end.called_close || end.heard_close;
-    if let (Some(kind), Some((code, _)), false) = (end.failed, &end.sent_close, spoke_before) {
-        // A server that is stopping has sent 1001 before.
-        if *code != code_for(kind) && *code != 1001 {
-            return Err(format!(
-                "{place}: failed for {kind:?} with the close code {code}"
-            ));
-        }
-    }
-    Ok(())
 }
