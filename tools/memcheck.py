@@ -66,12 +66,14 @@ class Watched:
 
 
 def needs_valgrind():
+    """Asked before anything is built for it."""
     if shutil.which("valgrind") is None:
         raise Unavailable(MISSING)
 
 
 def watch(argv, library, *, env, seconds=600, leaks=True, options=()):
-    """Runs it with this environment. `library` is the base name of the file whose part in reports is looked for."""
+    """Runs it with this environment. `library` is the base name of the file whose part in reports
+    is looked for."""
     needs_valgrind()
     with tempfile.TemporaryDirectory(prefix="wsabi-memcheck-") as folder:
         told = Path(folder) / "told.xml"
@@ -94,3 +96,43 @@ def watch(argv, library, *, env, seconds=600, leaks=True, options=()):
     reports = [Report(element) for element in root.findall("error")]
     return Watched(done.returncode, done.stdout,
                    [report for report in reports if report.passes_through(library)])
+
+
+class Checks:
+    """The count, and a line for each thing counted."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def check(self, name, passed, watched):
+        print(f"{'ok   ' if passed else 'FAIL '} {name}", flush=True)
+        self.passed += passed
+        self.failed += not passed
+        if not passed:
+            print("\n".join([watched.output[-10_000:], f"ended with status {watched.status}",
+                             *map(str, watched.reports)]), flush=True)
+
+    def life(self, watched, library):
+        """A program that tells of its scenes by lines with a #."""
+        scenes = sum(line.startswith("# ") for line in watched.output.splitlines())
+        self.check(f"{scenes} scenes without a report in which {library} has a part",
+                   watched.status == 0 and scenes > 0 and not watched.reports, watched)
+
+    def planted(self, watched, library, what, kind):
+        found = any(report.kind == kind for report in watched.reports)
+        self.check(f"valgrind reports a planted {what} in {library}", found, watched)
+
+    def close(self):
+        print(f"{self.passed} passed, {self.failed} failed, 0 skipped")
+        return 1 if self.failed or not self.passed else 0
+
+
+def main(act):
+    """Runs `act`, which is given Checks; a missing tool is a SKIP."""
+    checks = Checks()
+    try:
+        act(checks)
+    except Unavailable as why:
+        print(f"SKIP  valgrind: {why}\n{checks.passed} passed, {checks.failed} failed, 1 skipped")
+        return 0
+    return checks.close()

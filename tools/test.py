@@ -157,7 +157,11 @@ def everyday():
         Suite("python", [[PYTHON, "bindings/python/tests/run.py"]]),
         autobahn("server", "python", "autobahn-server-python"),
         autobahn("client", "python", "autobahn-client-python"),
+        Suite("python-watched", [[PYTHON, "bindings/python/tests/valgrind/run.py"]],
+              needs=("valgrind",)),
         Suite("node", [["node", "bindings/node/test/run.mjs"]]),
+        Suite("node-watched", [[PYTHON, "bindings/node/test/valgrind/run.py"]],
+              needs=("valgrind",)),
         autobahn("server", "node", "autobahn-server-node"),
         autobahn("client", "node", "autobahn-client-node"),
         Suite("docs", [[PYTHON, "tools/check_docs.py"]],
@@ -189,6 +193,7 @@ def proof():
     suites.append(conformance())
     suites.append(Suite("hostile", [[PYTHON, "conformance/hostile/run.py", "--full", "c", "cpp",
                                      "rust", "python", "node"]]))
+    suites.append(Suite("rust-watched", [[PYTHON, "core/tests/asan.py"]]))
     # A wheel from the source distribution, as pip makes it where there is none.
     suites.append(Suite("sdist", [
         [PYTHON, "bindings/python/build.py", "--sdist"],

@@ -224,6 +224,16 @@ impl Batch {
         slab.sure.then_some(())
     }
 
+    /// Lets go of the memory that would be shared by what comes next.
+    pub(crate) fn forget_slabs(&mut self) {
+        for slab in &mut self.slabs {
+            if let Some(reference) = slab.reference.take() {
+                js::forget(self.env, reference);
+            }
+            *slab = Slab::default();
+        }
+    }
+
     /// Has the allocator expect that large memory comes and goes: allocates some, untouched, and
     /// frees it, once.
     ///

@@ -57,7 +57,7 @@ pub(crate) struct Host {
     /// What JavaScript gave: its functions, the array of records, and an array that has an object
     /// for each connection, at its index.
     callbacks: Vec<napi_ref>,
-    _records: napi_ref,
+    records: napi_ref,
     connections: napi_ref,
     pub(crate) batch: RefCell<Batch>,
     pub(crate) text: RefCell<Vec<u8>>,
@@ -109,7 +109,7 @@ impl Host {
         let host = Rc::new(Self {
             env,
             callbacks,
-            _records: keep(records)?,
+            records: keep(records)?,
             connections: keep(connections)?,
             batch: RefCell::new(Batch::new(env, numbers, len)),
             text: RefCell::default(),
@@ -419,6 +419,15 @@ impl Host {
             watch.close(Box::new(|| ()));
         }
     }
+
+    /// Lets go of what was kept: an environment that ends does not free its references.
+    fn forget_references(&self) {
+        let own = [self.records, self.connections];
+        for &reference in self.callbacks.iter().chain(&own) {
+            js::forget(self.env, reference);
+        }
+        self.batch.borrow_mut().forget_slabs();
+    }
 }
 
 /// The environment ends: everything that libuv knows of has to be gone before it does.
@@ -433,6 +442,8 @@ unsafe extern "C" fn on_cleanup(hook: sys::napi_async_cleanup_hook_handle, data:
     if let Some(event_loop) = unsafe { &mut *host.event_loop.get() } {
         host.look_after_loans(event_loop);
     }
+    // JavaScript is not called any more, and cannot call.
+    host.forget_references();
     let watch = host.watch.take();
     let end = move || {
         // SAFETY: no JavaScript runs any more, so no command and no dispatch does.

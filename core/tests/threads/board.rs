@@ -1,5 +1,5 @@
 //! What the calling threads know: numbers that were good a moment ago, and tokens that count what
-//! becomes of a posted call.
+//! becomes of posted calls and of payloads that are lent.
 //!
 //! Does not know: who puts the numbers there.
 
@@ -50,7 +50,8 @@ pub struct Board {
     pub held: Recent<ConnId>,
     /// Servers that may be stopped.
     pub servers: Recent<ServerId>,
-    /// Of the server that stays.
+    /// The server that stays, and its port.
+    pub server: Mutex<Option<ServerId>>,
     pub port: AtomicU16,
     /// Of those that may be stopped, or are.
     pub ports: Recent<u16>,
@@ -62,18 +63,39 @@ pub struct Board {
     pub refill: AtomicBool,
 }
 
-/// Counts the calls that were posted: how many were made, and how many are gone, made or not.
+/// What became of tokens.
 #[derive(Default)]
 pub struct Tally {
+    pub out: AtomicU64,
+    /// Posted calls that were made.
     pub made: AtomicU64,
     pub gone: AtomicU64,
 }
 
-/// Belongs to one posted call.
+/// Belongs to one posted call, or to one payload that is lent.
 pub struct Token(pub Arc<Tally>);
+
+impl Token {
+    pub fn new(tally: &Arc<Tally>) -> Self {
+        tally.out.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(tally))
+    }
+}
 
 impl Drop for Token {
     fn drop(&mut self) {
         self.0.gone.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A payload that is not copied.
+pub struct Lent {
+    pub payload: Vec<u8>,
+    pub _token: Token,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
     }
 }

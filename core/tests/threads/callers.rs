@@ -8,14 +8,19 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use wsabi::{Accept, ConnId, Context, ErrorKind, Handle, MessageType, Response, Result};
+use wsabi::{
+    Accept, Bytes, Compress, ConnId, Context, ErrorKind, Handle, MessageType, Prepared, Response,
+    Result,
+};
 
-use crate::board::{Board, Tally, Token};
+use crate::board::{Board, Lent, Tally, Token};
 use crate::office::{open_server, payload};
 
 pub const CALLERS: u64 = 4;
+/// More than is copied when it is lent, or compressed when it is sent.
+const MUCH: usize = 100_000;
 /// How long anything may take that has to come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 /// How many calls a caller makes before it waits for the loop to come to them.
 const IN_FLIGHT: u64 = 64;
 /// How many calls of each caller are accepted at least, if the loop does not end before.
@@ -26,6 +31,10 @@ const CALLS: &[(&str, u64)] = &[
     ("send text", 8),
     ("send binary", 8),
     ("send much", 1),
+    ("send lent", 4),
+    ("send much lent", 1),
+    ("send prepared", 3),
+    ("broadcast", 1),
     ("first fragment", 2),
     ("last fragment", 2),
     ("ping", 2),
@@ -54,6 +63,8 @@ pub struct Caller {
     pub handle: Handle,
     pub board: Arc<Board>,
     pub tally: Arc<Tally>,
+    /// The same for all callers.
+    prepared: Prepared,
     state: u64,
 }
 
@@ -74,16 +85,22 @@ impl Drop for Leaving {
 pub struct Counts {
     pub accepted: Vec<u64>,
     pub full: u64,
-    pub posted: u64,
 }
 
 impl Caller {
-    pub fn new(number: u64, handle: Handle, board: &Arc<Board>, tally: &Arc<Tally>) -> Self {
+    pub fn new(
+        number: u64,
+        handle: Handle,
+        board: &Arc<Board>,
+        tally: &Arc<Tally>,
+        prepared: &Prepared,
+    ) -> Self {
         Self {
             number,
             handle,
             board: Arc::clone(board),
             tally: Arc::clone(tally),
+            prepared: prepared.clone(),
             state: number + 1,
         }
     }
@@ -96,7 +113,6 @@ impl Caller {
         let mut counts = Counts {
             accepted: vec![0; CALLS.len()],
             full: 0,
-            posted: 0,
         };
         let _leaving = Leaving {
             board: Arc::clone(&self.board),
@@ -114,7 +130,6 @@ impl Caller {
             match self.call(CALLS[kind].0) {
                 Some(Ok(())) => {
                     counts.accepted[kind] += 1;
-                    counts.posted += u64::from(CALLS[kind].0 == "post");
                     total += 1;
                     if total.is_multiple_of(IN_FLIGHT) {
                         self.wait_for_the_loop();
@@ -179,6 +194,11 @@ impl Caller {
                 let server = self.board.servers.take()?;
                 self.handle.stop_server(server, Duration::from_millis(100))
             }
+            "broadcast" => {
+                let server = (*self.board.server.lock().unwrap())?;
+                let except = self.board.connections.pick(number);
+                self.handle.broadcast_server(server, &self.prepared, except)
+            }
             "accept" => {
                 let id = self.board.held.take()?;
                 self.handle.accept(id, Accept::default())
@@ -199,7 +219,10 @@ impl Caller {
         match name {
             "send text" => handle.send(id, MessageType::Text, &few),
             "send binary" => handle.send(id, MessageType::Binary, &few),
-            "send much" => handle.send(id, MessageType::Binary, &payload(self.number, 100_000)),
+            "send much" => handle.send(id, MessageType::Binary, &payload(self.number, MUCH)),
+            "send lent" => self.send_lent(id, few.len()),
+            "send much lent" => self.send_lent(id, MUCH),
+            "send prepared" => handle.send_prepared(id, &self.prepared),
             "first fragment" => handle.send_fragment(id, MessageType::Text, &few, false),
             "last fragment" => handle.send_fragment(id, MessageType::Text, &few, true),
             "ping" => handle.ping(id, control),
@@ -210,10 +233,20 @@ impl Caller {
         }
     }
 
+    /// Sends what is not copied, and not freed before it is written or dropped.
+    fn send_lent(&self, id: ConnId, len: usize) -> Result<()> {
+        let lent = Bytes::from_owner(Lent {
+            payload: payload(self.number, len),
+            _token: Token::new(&self.tally),
+        });
+        self.handle
+            .send_owned(id, MessageType::Binary, lent, Compress::Auto)
+    }
+
     /// A call to be made on the loop's thread: now and then a new server, so that there are some
     /// to stop.
     fn posted(&self, number: u64) -> impl FnOnce(&mut Context) + Send + 'static {
-        let token = Token(Arc::clone(&self.tally));
+        let token = Token::new(&self.tally);
         let board = Arc::clone(&self.board);
         move |context: &mut Context| {
             token.0.made.fetch_add(1, Ordering::SeqCst);

@@ -38,6 +38,10 @@ const SCENES: &[(&str, fn())] = &[
         scenes::the_loop_ends_while_names_are_looked_up,
     ),
     (
+        "several_loops_share_a_message",
+        scenes::several_loops_share_a_message,
+    ),
+    (
         "two_loops_command_one_another",
         scenes::two_loops_command_one_another,
     ),

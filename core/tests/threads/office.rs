@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wsabi::{
-    Answer, ClientOptions, Closed, Config, Conn, ConnId, Context, Handler, Handshake, Message,
-    Request, ServerId, ServerOptions, Stopped,
+    Answer, ClientOptions, Closed, Config, Conn, ConnId, Context, DeflateOptions, Handler,
+    Handshake, Message, Request, ServerId, ServerOptions, Stopped,
 };
 
 use crate::board::Board;
@@ -20,6 +20,10 @@ pub fn config() -> Config {
     Config {
         hold_timeout: Duration::from_millis(200),
         close_timeout: Duration::from_millis(500),
+        deflate: Some(DeflateOptions {
+            server_context_takeover: true,
+            ..DeflateOptions::default()
+        }),
         ..Config::default()
     }
 }
@@ -31,9 +35,16 @@ pub fn server() -> ServerOptions {
     }
 }
 
-pub fn client() -> ClientOptions {
+/// Every third client does not compress, and the others do so in two ways.
+pub fn client(number: u64) -> ClientOptions {
+    let mut config = config();
+    match number % 3 {
+        0 => config.deflate = None,
+        1 => config.deflate = Some(DeflateOptions::default()),
+        _ => {}
+    }
     ClientOptions {
-        config: config(),
+        config,
         ..ClientOptions::default()
     }
 }
@@ -51,6 +62,7 @@ pub fn open_server(context: &mut Context, board: &Board, stays: bool) -> u16 {
     };
     if stays {
         board.port.store(address.port(), Ordering::SeqCst);
+        *board.server.lock().unwrap() = Some(id);
     } else {
         board.servers.put(id);
         board.ports.put(address.port());
@@ -72,7 +84,7 @@ pub fn open_client(context: &mut Context, board: &Board, number: u64) {
         "now"
     };
     let url = format!("ws://127.0.0.1:{port}/{path}");
-    context.connect(&url, &client()).unwrap();
+    context.connect(&url, &client(number)).unwrap();
 }
 
 pub struct Office {

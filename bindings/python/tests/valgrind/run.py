@@ -17,7 +17,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 sys.path.insert(0, str(HERE.parent))
 import memcheck  # noqa: E402
 import run as tests  # noqa: E402
-from checkout import Unavailable  # noqa: E402
 
 # Tables of a class, which pyo3 makes once when the module is imported and keeps with the class.
 KEPT = r"PyTypeBuilder|create_type_object"
@@ -46,36 +45,15 @@ def judged(name, *arguments):
     return watched
 
 
-def main():
-    counts = [0, 0]
-
-    def check(name, passed, text):
-        print(f"{'ok   ' if passed else 'FAIL '} {name}", flush=True)
-        counts[0 if passed else 1] += 1
-        if not passed:
-            print(text, flush=True)
-
-    try:
-        memcheck.needs_valgrind()
-        tests.make_venv()
-        tests.install_wheel()
-        name = library()
-        for what, kind in PLANTED.items():
-            watched = judged(name, what)
-            text = "\n".join([watched.output, *map(str, watched.reports)])
-            check(f"valgrind reports a planted {what} in {name}",
-                  any(report.kind == kind for report in watched.reports), text)
-        watched = judged(name)
-        text = "\n".join([watched.output, *map(str, watched.reports)])
-        scenes = sum(line.startswith("# ") for line in watched.output.splitlines())
-        check(f"{scenes} scenes without a report in which {name} has a part",
-              watched.status == 0 and scenes > 0 and not watched.reports, text)
-    except Unavailable as why:
-        print(f"SKIP  valgrind: {why}\n0 passed, 0 failed, 1 skipped")
-        return 0
-    print(f"{counts[0]} passed, {counts[1]} failed, 0 skipped")
-    return 1 if counts[1] else 0
+def act(checks):
+    memcheck.needs_valgrind()
+    tests.make_venv()
+    tests.install_wheel()
+    name = library()
+    for what, kind in PLANTED.items():
+        checks.planted(judged(name, what), name, what, kind)
+    checks.life(judged(name), name)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(memcheck.main(act))
