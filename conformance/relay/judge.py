@@ -1,4 +1,4 @@
-"""What has to hold for a connection, whatever was done to it: I1 to I3 of the plan of proof.
+"""What has to hold for a connection, whatever was done to it.
 
 - Every message that a send accepts has one outcome before the end: it was handed to the system, or
   it was dropped; and what was dropped is the last of it.
@@ -47,6 +47,7 @@ class Judge:
         self.by_language = {}
         self.messages = {"accepted": 0, "handed": 0, "dropped": 0, "received": 0}
         self.connections = self.clean = self.missed = self.exact = self.whole = 0
+        self.with_drops = self.exact_with_drops = 0
         self.sessions = self.attempts = self.duplicates = 0
 
     def check(self, holds, plan, what):
@@ -107,9 +108,11 @@ class Judge:
         self.check(sender.accepted == sender.handed + sender.dropped and sender.handed >= 0, plan,
                    f"{told}: not every message has one outcome")
         self.check(read <= sender.handed, plan, f"{told}: messages that were not handed over")
+        self.with_drops += sender.dropped > 0
         if flow.end == "eof":
             # Nothing was lost between the system and the relay.
             self.exact += 1
+            self.exact_with_drops += sender.dropped > 0
             self.check(read == sender.handed, plan, f"{told}: fewer than were handed over")
         if sender.clean:
             self.check(sender.dropped == 0, plan, f"{told}: dropped, and the end is clean")
@@ -186,6 +189,8 @@ class Judge:
         yield "messages: " + ", ".join(f"{n:,} {word}" for word, n in self.messages.items())
         yield (f"directions in which the relay read all that was handed over: {self.exact}; in which "
                f"all that arrived was to be received: {self.whole}")
+        yield (f"directions with dropped messages: {self.with_drops}, of which the relay read all that "
+               f"was handed over in {self.exact_with_drops}")
         yield (f"{self.sessions} sessions in {self.attempts} connections, "
                f"{self.duplicates} messages came again, all transcripts compared")
 

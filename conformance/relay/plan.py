@@ -73,6 +73,7 @@ class Plan:
         self.is_session = is_session
         self.sides = {}
         self.narrow = False
+        self.stalled = False  # what the peer of the counted side sends waits for the kill
 
     @property
     def hasty(self):
@@ -83,7 +84,7 @@ class Plan:
         sides = " | ".join(f"{side}: {self.sides[side].words(self.sides[PEER[side]])}"
                            for side in SIDES)
         return (f"{self.number} {self.client}-{self.server}{' session' if self.is_session else ''}"
-                f"{' narrow' if self.narrow else ''} [{'; '.join(map(str, self.kills))}] {sides}")
+                f"{' narrow' if self.narrow else ''}{' stalled' if self.stalled else ''} [{'; '.join(map(str, self.kills))}] {sides}")
 
 
 def fingerprint(seed, languages, kills):
@@ -182,19 +183,27 @@ class Plans:
             # An early Close of the receiver would spare it some of the bytes that are counted.
             closing = {source: "own", PEER[source]: "never"}
         plan.sides = {side: self.side(closing[side]) for side in SIDES}
-        if phase == "closing" and self.random.random() < 0.5:
+        if phase == "messages" and self.random.random() < 0.3:
+            self.stall(plan, source)
+        elif phase == "closing" and self.random.random() < 0.5:
             self.interrupt(plan, source)
         plan.kills = [self.kill(cell, plan.sides[source].messages)]
         return plan
 
+    def stall(self, plan, source):
+        """Has the other side send more than the system takes, none of which goes through before."""
+        sending = plan.sides[PEER[source]]
+        plan.narrow = plan.stalled = True
+        sending.turn = 1000
+        sending.messages = [Message(LARGEST, False, 1) for _ in range(20)] + sending.messages
+
     def interrupt(self, plan, source):
         """Has one side close early, and read nothing before, while the other has much to send."""
         closing, sending = plan.sides[source], plan.sides[PEER[source]]
-        plan.narrow = True
+        self.stall(plan, source)
         closing.close, closing.turn, closing.pause = "own", 1000, (0, 200)
         closing.messages = closing.messages[:5]
-        sending.close, sending.turn, sending.pause = "never", 1000, (-1, 0)
-        sending.messages += [self.message() for _ in range(200)]
+        sending.close, sending.pause = "never", (-1, 0)
 
     def session(self, client, server):
         """Cut again and again, until all is there. Each part of the messages' bytes is counted from

@@ -40,6 +40,7 @@ class Flow:
         self.sent = 0  # bytes that went through
         self.pending = b""  # what the receiver's socket does not take yet
         self.due = False  # the kill is to follow what is pending
+        self.frozen = False  # nothing is read until the source has told its end
         self.cut = False  # nothing goes through any more; what comes is counted only
         self.through = None  # messages that went through before it was cut
         self.broken = False  # the source was found to be gone, which reading does not tell again
@@ -50,9 +51,11 @@ class Flow:
 class Connection:
     """A client's connection and the one to the server that belongs to it."""
 
-    def __init__(self, relay, client, server_port, kill, narrow):
+    def __init__(self, relay, client, server_port, kill, narrow, stalled):
         self.relay = relay
         self.kill = kill
+        self.stalled = stalled  # whether the other direction waits for the kill
+        self.told = set()  # sides that have told their end
         self.killed = False
         self.silent = False
         self.done = False
@@ -91,16 +94,24 @@ class Connection:
             wanted = 0
             if own is not None and not self.silent:
                 flow, back = self.flows[side], self.flows[PEER[side]]
-                if flow.end is None and not flow.pending and not self.connecting:
+                if self.may_read(flow) and not self.connecting:
                     wanted |= READ
                 if back.pending or (self.connecting and side == "server"):
                     wanted |= WRITE
             self.relay.watch(own, self.watched[side], wanted, (self, side))
             self.watched[side] = wanted
 
+    def may_read(self, flow):
+        if flow.end is not None or flow.pending or flow.frozen:
+            return False
+        if not self.stalled or self.killed or flow.source == self.kill.source:
+            return True
+        counted = self.flows[self.kill.source]
+        return flow.stream.head_end is None or counted.cut or counted.end is not None
+
     def read(self, flow):
         own = self.sockets[flow.source]
-        if own is None or flow.end is not None or flow.pending or self.silent:
+        if own is None or self.silent or not self.may_read(flow):
             return
         try:
             data = own.recv(CHUNK)
@@ -184,6 +195,7 @@ class Connection:
             self.silent = True
         elif self.kill.kind == "fin":
             # The other direction goes on until the receiver has ended.
+            self.freeze(flow.source)
             self.shut(PEER[flow.source])
         else:
             for flow in self.flows.values():
@@ -193,9 +205,22 @@ class Connection:
                 if side in self.kill.resets:
                     self.reset(side)
                 else:
+                    self.freeze(side)
                     self.shut(side)
             if all(own is None for own in self.sockets.values()):
                 self.close()
+
+    def freeze(self, side):
+        """Reads nothing more until that side has told its end: what it has handed to the system is
+        counted then, and what it has not stays where it is."""
+        if self.kill.phase != "handshake" and side not in self.told:
+            self.flows[side].frozen = True
+
+    def ended(self, side):
+        """A side has told its end."""
+        self.told.add(side)
+        self.flows[side].frozen = False
+        self.watch()
 
     def reset(self, side):
         own = self.sockets[side]
@@ -237,15 +262,15 @@ class Relay:
         else:
             self.selector.modify(file, wanted, data)
 
-    def listen(self, narrow, on_accept):
-        """A listening socket of its own for whoever is to connect next."""
+    def listen(self, narrow, target):
+        """A listening socket of its own; `target` is told when somebody connects."""
         listener = socket.socket()
         if narrow:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         listener.setblocking(False)
-        self.watch(listener, 0, READ, (Listener(listener, on_accept), None))
+        self.watch(listener, 0, READ, (target, None))
         return listener
 
     def forget(self, listener):
@@ -258,15 +283,3 @@ class Relay:
             # Something before it in this turn may have closed it.
             if key.fileobj.fileno() >= 0:
                 target.on_ready(side, events)
-
-
-class Listener:
-    def __init__(self, listener, on_accept):
-        self.listener, self.on_accept = listener, on_accept
-
-    def on_ready(self, _, events):
-        try:
-            client, _ = self.listener.accept()
-        except OSError:
-            return  # it was gone already
-        self.on_accept(client)
