@@ -197,7 +197,7 @@ def compressing(url, count):
             peer.sendall(websocket.frame(TEXT, payload, rsv1=True))
             [(first, echo)] = peers.read_frames(peer, 1)
             if first & 0x40:
-                echo = zlib.decompress(echo + b"\0\0\xff\xff", -15)
+                echo = zlib.decompressobj(-15).decompress(echo + b"\0\0\xff\xff")
             expect(echo == text, "the echo is changed")
         honest(url)
 

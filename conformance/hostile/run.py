@@ -211,9 +211,12 @@ def attack_all(language, chosen, args, report):
 
 def attack_pair(language, arguments, group, args, report):
     """Attacks servers that were started with these arguments."""
-    pair = Pair(language, arguments)
+    what = " ".join([language, *arguments])
     try:
-        what = " ".join([language, *arguments])
+        pair = Pair(language, arguments)
+    except RuntimeError as why:
+        return report.add(f"{what}: starts", str(why))
+    try:
         print(f"{what}: {mib(pair.usual.base)} before", flush=True)
         for attack in group * args.repeat:
             count = attack.full if args.full else attack.count

@@ -296,8 +296,8 @@ def budget(subject):
             peers.push([peer], part, len(part))
         code = peers.close_code(crowd.peers[2])
         expect(code == 1013, f"the largest was closed with {code}, not 1013")
-        subject.explains("OVER_BUDGET", "max_buffered_bytes", limit)
         crowd.peers[2].close()
+        subject.explains("OVER_BUDGET", "max_buffered_bytes", limit)
         subject.fails("OVER_BUDGET")
         for number in (0, 1, 3):
             crowd.peers[number].settimeout(SECONDS)

@@ -112,8 +112,6 @@ function receiveError(kind, detail) {
     case KIND.INVALID_DEFLATE:
       // As zlib reports it to `ws`.
       return Object.assign(coded(Error, detail, 'Z_DATA_ERROR'), { errno: -3 });
-    case KIND.OVER_BUDGET:
-      return coded(Error, inOwnWords(detail), 'WSABI_ERR_OVER_BUDGET');
     default:
       return new Error(inOwnWords(detail));
   }
