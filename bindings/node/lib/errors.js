@@ -58,8 +58,6 @@ const OPTIONS = {
   idle_timeout: 'idleTimeout',
   close_timeout: 'closeTimeout',
   max_pending_handshakes: 'maxPendingHandshakes',
-  max_buffered_bytes: 'maxBufferedBytes',
-  max_ratio: 'maxRatio',
 };
 
 /** A sentence of the crate, in which options have their names of here. */
@@ -102,8 +100,6 @@ function receiveError(kind, detail) {
     case KIND.INVALID_TEXT:
       return coded(Error, 'Invalid WebSocket frame: invalid UTF-8 sequence', 'WS_ERR_INVALID_UTF8');
     case KIND.MESSAGE_TOO_BIG:
-      // A limit that `ws` does not have.
-      if (detail.includes('max_ratio')) return coded(RangeError, inOwnWords(detail), 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH');
       return tooBig(Number(/at least (\d+) bytes/.exec(detail)?.[1]));
     case KIND.TOO_MANY_FRAGMENTS:
       return coded(RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS');
@@ -112,6 +108,8 @@ function receiveError(kind, detail) {
     case KIND.INVALID_DEFLATE:
       // As zlib reports it to `ws`.
       return Object.assign(coded(Error, detail, 'Z_DATA_ERROR'), { errno: -3 });
+    case KIND.OVER_BUDGET:
+      return coded(Error, detail, 'WSABI_ERR_OVER_BUDGET');
     default:
       return new Error(inOwnWords(detail));
   }

@@ -15,9 +15,6 @@ const { PreparedMessage } = require('./prepared');
 const { makeResponse } = require('./request');
 const { ConnectionSocket } = require('./socket');
 
-/** What ends a connection by its own limits, and is told by the reason of 'close'. */
-const BY_THIS_SIDE = [KIND.KEEPALIVE_TIMEOUT, KIND.IDLE_TIMEOUT, KIND.OVER_BUDGET];
-
 /** The flags of a send, as `src/commands.rs` has them. */
 const FLAG_TEXT = 1;
 const FLAG_FRAGMENT = 2;
@@ -569,8 +566,7 @@ class WebSocket extends EventEmitter {
       return;
     }
     let text = reason;
-    // What this side has ended for no fault of what it received: no error, and so the words are here.
-    if (BY_THIS_SIDE.includes(kind)) text = inOwnWords(detail);
+    if (kind === KIND.KEEPALIVE_TIMEOUT || kind === KIND.IDLE_TIMEOUT) text = inOwnWords(detail);
     this._closeFrameReceived = kind === 0;
     this._closeFrameSent = kind === 0;
     this._settleLastCallbacks(kind === 0, dropped);
