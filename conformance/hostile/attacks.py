@@ -6,6 +6,7 @@ message, 65,536 fragments, 16 KiB a request, 1,024 pending handshakes, backpress
 Does not know: how servers are started, or how memory is measured.
 """
 import os
+import zlib
 from dataclasses import dataclass
 
 import peers
@@ -28,6 +29,7 @@ class Attack:
     full: int  # in `make proof`
     bound: object  # (count) -> bytes that wsabi may hold at once because of it
     why: str
+    arguments: tuple = ()  # of the echo server
 
 
 def fragment(payload, fin, opcode=CONTINUATION):
@@ -160,6 +162,58 @@ def declared_within(url, count):
         honest(url)
 
 
+# --- compression ---------------------------------------------------------------------------
+
+
+OFFER = ["Sec-WebSocket-Extensions: permessage-deflate"]
+
+
+def bomb():
+    """1 GiB of zeros as some 1 MB (RFC 7692 §7.2.1): a block of 1 MiB that stands for itself, 1,024
+    times."""
+    compress = zlib.compressobj(9, zlib.DEFLATED, -9)
+    block = compress.compress(bytes(MIB)) + compress.flush(zlib.Z_FULL_FLUSH)
+    return websocket.frame(BINARY, (block * 1024).removesuffix(b"\0\0\xff\xff"), rsv1=True)
+
+
+def bombs(url, count):
+    """So many bombs at a time; each has to be stopped at the limit of a message."""
+    data = bomb()
+    with Crowd(url) as crowd:
+        peers.push(crowd.open(count, fields=OFFER), data, len(data))
+        for peer in crowd.peers:
+            code = peers.close_code(peer)
+            expect(code == 1009, f"a bomb was answered by {code}, not 1009")
+
+
+def compressing(url, count):
+    """So many connections that compress, have had their echo, and stay."""
+    text = b"".join(b'{"number": %d, "name": "somebody", "square": %d}' % (i, i * i)
+                    for i in range(1000))
+    compress = zlib.compressobj(9, zlib.DEFLATED, -9)
+    payload = (compress.compress(text) + compress.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    with Crowd(url) as crowd:
+        for peer in crowd.open(count, fields=OFFER):
+            peer.sendall(websocket.frame(TEXT, payload, rsv1=True))
+            [(first, echo)] = peers.read_frames(peer, 1)
+            if first & 0x40:
+                echo = zlib.decompressobj(-15).decompress(echo + b"\0\0\xff\xff")
+            expect(echo == text, "the echo is changed")
+        honest(url)
+
+
+def empty_blocks(url, count):
+    """So many MB of empty blocks in one message each cost their time once, and the message comes."""
+    block = b"\0\0\0\xff\xff"
+    message = block * (1_000_000 // len(block) * count) + b"\x01\x05\0\xfa\xffhello"
+    with Crowd(url) as crowd:
+        [peer] = crowd.open(fields=OFFER)
+        peer.settimeout(peers.SECONDS)
+        peer.sendall(websocket.frame(BINARY, message, rsv1=True))
+        [(_, echo)] = peers.read_frames(peer, 1)
+        expect(echo == b"hello", f"the echo is {echo[:50]!r}")
+
+
 # --- everybody else -------------------------------------------------------------------------
 
 
@@ -197,4 +251,14 @@ ATTACKS = [
     Attack("{} slow readers at a time", slow_readers, 100, 1000,
            lambda count: count * (HIGH_WATER + 2 * (64 << 10) + READ + (8 << 10)),
            "for each a backlog at high water, two messages beyond it, what is undelivered, and 8 KiB"),
+    Attack("{} bombs of 1 GiB in 1 MB at a time", bombs, 20, 200,
+           lambda count: 32 * MIB, "a message at the limit, and its buffer before it grew",
+           ("--deflate",)),
+    Attack("{} MB of empty blocks in a compressed message", empty_blocks, 1, 10,
+           lambda count: 0, "nothing", ("--deflate",)),
+    Attack("{} connections that compress", compressing, 100, 1000,
+           lambda count: count * (4 << 10), "4 KiB for each", ("--deflate",)),
+    Attack("{} connections that compress with context takeover", compressing, 100, 1000,
+           lambda count: count * (288 << 10), "for each a window of 4 KiB and a compressor of 265",
+           ("--deflate", "--context-takeover")),
 ]

@@ -2,10 +2,10 @@
 
 Does not know: which attacks there are, or what a server may take.
 """
+import itertools
 import selectors
 import socket
 import sys
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -163,30 +163,31 @@ def take_rest(peer, expected, came, most):
         came += take(peer, pattern, len(expected), came)
 
 
-def close_code(peer, most=1 << 20):
-    """The code of the Close frame that comes, whatever comes before it; the server's frames are
-    small ones but for that much."""
+def frames(peer):
+    """What a server sends, frame by frame: (first octet, payload)."""
     peer.settimeout(SECONDS)
     got = b""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        at = 0
-        while len(got) >= at + 2:
-            size, head = got[at + 1], 2
-            if size == 126:
-                size, head = int.from_bytes(got[at + 2:at + 4], "big"), 4
-            elif size == 127:
-                size, head = int.from_bytes(got[at + 2:at + 10], "big"), 10
-            if len(got) < at + head + size:
-                break
-            if got[at] & 15 == websocket.CLOSE:
-                return int.from_bytes(got[at + head:at + head + 2], "big")
-            at += head + size
-        got = got[at:]
-        if len(got) > most:
-            break
-        more = peer.recv(1 << 16)
+    while True:
+        size, head = got[1] if len(got) > 1 else 0, 2
+        if size > 125:
+            head = 4 if size == 126 else 10
+            size = int.from_bytes(got[2:head], "big")
+        if len(got) >= head + size:
+            yield got[0], got[head:head + size]
+            got = got[head + size:]
+            continue
+        more = peer.recv(1 << 18)
         if not more:
-            raise ConnectionError("the connection ended without a Close frame")
+            raise ConnectionError("the connection ended")
         got += more
-    raise TimeoutError("no Close frame came")
+
+
+def read_frames(peer, count):
+    """So many frames, of which the last is the last that comes."""
+    return list(itertools.islice(frames(peer), count))
+
+
+def close_code(peer):
+    """The code of the Close frame that comes, whatever comes before it."""
+    return next(int.from_bytes(payload[:2], "big") for first, payload in frames(peer)
+                if first & 15 == websocket.CLOSE)

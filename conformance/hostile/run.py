@@ -76,10 +76,11 @@ class Memory:
 class Target:
     """The echo server of a language."""
 
-    def __init__(self, language, environment):
+    def __init__(self, language, arguments, environment):
         self.language = language
-        log = WORK / f"{language}{'-steady' if environment else ''}.log"
-        self.program = Program(checkout.example(language, "echo-server", 0), log, environment)
+        name = "".join([language, *arguments, "-steady" if environment else ""])
+        command = checkout.example(language, "echo-server", 0, *arguments)
+        self.program = Program(command, WORK / f"{name}.log", environment)
         self.url = self.program.url()
         self.memory = Memory(self.program.pid)
         # Served once, it has made what it makes for the first connection.
@@ -131,15 +132,19 @@ class Report:
 class Pair:
     """A server as users start it, and a steady one."""
 
-    def __init__(self, language):
+    def __init__(self, language, arguments):
         self.own, self.kept = OWN[language], KEPT[language]
         self.greatest = 0  # cost of the attacks so far
         self.targets = []
-        self.usual = self.start(language, {})
-        self.steady = self.start(language, STEADY)
+        try:
+            self.usual = self.start(language, arguments, {})
+            self.steady = self.start(language, arguments, STEADY)
+        except BaseException:
+            self.kill()
+            raise
 
-    def start(self, language, environment):
-        self.targets.append(Target(language, environment))
+    def start(self, language, arguments, environment):
+        self.targets.append(Target(language, arguments, environment))
         return self.targets[-1]
 
     def suffer(self, attack, count):
@@ -194,11 +199,26 @@ def judge_requests(language, target, only, report):
 def attack_all(language, chosen, args, report):
     if not checkout.build_example(language, "echo-server"):
         return report.add(language, "the echo server does not build")
-    pair = None
     try:
-        pair = Pair(language)
-        print(f"{language}: {mib(pair.usual.base)} before", flush=True)
-        for attack in chosen * args.repeat:
+        for arguments in dict.fromkeys(attack.arguments for attack in ATTACKS):
+            group = [attack for attack in chosen if attack.arguments == arguments]
+            is_plain = not arguments and args.only.startswith("request:")
+            if group or is_plain:
+                attack_pair(language, arguments, group, args, report)
+    except Unavailable as why:
+        report.skip(language, why)
+
+
+def attack_pair(language, arguments, group, args, report):
+    """Attacks servers that were started with these arguments."""
+    what = " ".join([language, *arguments])
+    try:
+        pair = Pair(language, arguments)
+    except RuntimeError as why:
+        return report.add(f"{what}: starts", str(why))
+    try:
+        print(f"{what}: {mib(pair.usual.base)} before", flush=True)
+        for attack in group * args.repeat:
             count = attack.full if args.full else attack.count
             name = f"{language}: {attack.name.format(f'{count:,}')}"
             try:
@@ -206,15 +226,13 @@ def attack_all(language, chosen, args, report):
             except (AssertionError, RuntimeError) as why:
                 report.add(name, str(why))
                 if pair.has_ended():
-                    return report.add(f"{language} echo-server", "it has ended")
-        judge_requests(language, pair.usual, args.only, report)
+                    return report.add(f"{what}: echo-server", "it has ended")
+        if not arguments:
+            judge_requests(language, pair.usual, args.only, report)
         for target in pair.targets:
-            report.add(f"{language}: ends well", target.end())
-    except Unavailable as why:
-        report.skip(language, why)
+            report.add(f"{what}: ends well", target.end())
     finally:
-        if pair is not None:
-            pair.kill()
+        pair.kill()
 
 
 def arguments():

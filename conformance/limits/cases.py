@@ -2,8 +2,10 @@
 
 Does not know: how languages are built or talked to.
 """
+import random
 import struct
 import time
+import zlib
 
 from subject import SECONDS, expect, peers, response, websocket
 from websocket import BINARY, PING, PONG
@@ -202,6 +204,107 @@ def pending(subject):
                 subject.until("open - /")
 
 
+# --- compression ---------------------------------------------------------------------------
+
+
+def deflated(data):
+    """A compressed message's payload (RFC 7692 §7.2.1), in a window that any side takes."""
+    compress = zlib.compressobj(9, zlib.DEFLATED, -9)
+    return (compress.compress(data) + compress.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+
+
+def compressed(at_server, data):
+    """A compressed message to a server or a client."""
+    payload = deflated(data)
+    if at_server:
+        return websocket.frame(BINARY, payload, rsv1=True)
+    return websocket.header(BINARY, len(payload), rsv1=True, masked=False) + payload
+
+
+def compressing(subject, at_server, **limits):
+    """A raw peer of an open connection that compresses."""
+    agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    if at_server:
+        return subject.accepts([f"Sec-WebSocket-Extensions: {agreed}"], deflate=1, **limits)
+    peer = subject.connects(lambda request: response(request, f"Sec-WebSocket-Extensions: {agreed}"),
+                            deflate=1, **limits)
+    subject.until("open - -")
+    return peer
+
+
+def inflated_size(at_server):
+    def check(subject):
+        for size in (999, 1000, 1001):
+            with compressing(subject, at_server, max_message=1000) as peer:
+                peer.sendall(compressed(at_server, bytes(size)))
+                if size <= 1000:
+                    subject.until(rf"message binary {size} .*")
+                    continue
+                code = code_of(peer, at_server)
+                expect(code == 1009, f"closed with {code}, not 1009")
+                peer.close()
+                subject.explains("MESSAGE_TOO_BIG", "max_message_bytes", 1000, TOO_BIG)
+                subject.fails("MESSAGE_TOO_BIG")
+    return check
+
+
+def with_ratio(ratio, above):
+    """Data that is so many times as large as it is compressed, and so many bytes more."""
+    for noise in range(60):
+        for zeros in range(2000):
+            data = bytes(random.Random(noise).randbytes(noise)) + bytes(zeros)
+            if len(data) == ratio * len(deflated(data)) + above:
+                return data
+    raise AssertionError(f"nothing has a ratio of {ratio}")
+
+
+def ratio(at_server):
+    def check(subject):
+        for above in (-1, 0, 1):
+            data = with_ratio(10, above)
+            with compressing(subject, at_server, max_ratio=10) as peer:
+                peer.sendall(compressed(at_server, data))
+                if above <= 0:
+                    subject.until(rf"message binary {len(data)} .*")
+                    continue
+                code = code_of(peer, at_server)
+                expect(code == 1009, f"closed with {code}, not 1009")
+                peer.close()
+                subject.explains("MESSAGE_TOO_BIG", "max_ratio", 10)
+                subject.fails("MESSAGE_TOO_BIG")
+    return check
+
+
+# --- the budget of a server ----------------------------------------------------------------
+
+
+def budget(subject):
+    """Unfinished messages within it are nobody's business; of those above it the largest goes."""
+    limit = 1_000_000
+    with peers.Crowd(subject.url(max_buffered=limit)) as crowd:
+        sizes = [300_000, 200_000, 600_000, 100_000]
+        parts = [websocket.frame(BINARY, bytes(size), fin=False) for size in sizes]
+        last = websocket.frame(CONTINUATION, b"")
+        crowd.open(4)
+        for peer, part in zip(crowd.peers[:2], parts):
+            peer.sendall(part)
+        for peer, size in zip(crowd.peers[:2], sizes):
+            peer.sendall(last)
+            subject.until(rf"message binary {size} .*")
+        # Three at a time are more than it may hold.
+        for peer, part in zip(crowd.peers, parts):
+            peers.push([peer], part, len(part))
+        code = peers.close_code(crowd.peers[2])
+        expect(code == 1013, f"the largest was closed with {code}, not 1013")
+        crowd.peers[2].close()
+        subject.explains("OVER_BUDGET", "max_buffered_bytes", limit)
+        subject.fails("OVER_BUDGET")
+        for number in (0, 1, 3):
+            crowd.peers[number].settimeout(SECONDS)
+            crowd.peers[number].sendall(last)
+            subject.until(rf"message binary {sizes[number]} .*")
+
+
 # --- the backlog ---------------------------------------------------------------------------
 
 
@@ -301,33 +404,13 @@ def one_pong(subject):
             peer.sendall(websocket.frame(PING, b"%d" % number))
         for _ in range(50):
             subject.until(r"ping .*")
-        got = read_frames(peer, lambda frames: len(frames) == count + 1)
-        pongs = [payload for opcode, payload in got if opcode == PONG]
+        got = peers.read_frames(peer, count + 1)
+        pongs = [payload for first, payload in got if first & 15 == PONG]
         expect(pongs == [b"49"], f"pongs of {pongs} came, and not of 49 alone")
         peer.sendall(websocket.frame(PING, b"next"))
-        got = read_frames(peer, lambda frames: len(frames) == 1)
-        expect(got == [(PONG, b"next")], f"{got} came, and not the next pong")
+        got = peers.read_frames(peer, 1)
+        expect(got == [(0x80 | PONG, b"next")], f"{got} came, and not the next pong")
         subject.until("drain")
-
-
-def read_frames(peer, is_enough):
-    """Whole frames of a server until there are enough."""
-    peer.settimeout(SECONDS)
-    got, frames = b"", []
-    while not is_enough(frames):
-        more = peer.recv(1 << 18)
-        expect(more, "the connection ended")
-        got += more
-        while len(got) >= 2:
-            size, head = got[1], 2
-            if size > 125:
-                head = 4 if size == 126 else 10
-                size = int.from_bytes(got[2:head], "big")
-            if len(got) < head + size:
-                break
-            frames.append((got[0] & 15, got[head:head + size]))
-            got = got[head + size:]
-    return frames
 
 
 # --- silence -------------------------------------------------------------------------------
@@ -372,6 +455,9 @@ def all_checks(language):
         ("hold_timeout", hold_time),
         ("max_pending_handshakes", pending),
         ("one pong behind a backlog", one_pong),
+        *((f"max_message of what was compressed, at the {side}", inflated_size(at)) for side, at in both),
+        *((f"max_ratio, at the {side}", ratio(at)) for side, at in both),
+        ("max_buffered of a server", budget),
         ("ping_timeout", silence("KEEPALIVE_TIMEOUT", "ping_timeout",
                                  {"ping_interval": 50, "ping_timeout": 200}, "200ms")),
         ("idle_timeout", silence("IDLE_TIMEOUT", "idle_timeout", {"idle_timeout": 200}, "200ms")),

@@ -22,7 +22,8 @@ NODE = {
     "max_handshake_bytes": "maxHandshakeBytes", "max_handshake_headers": "maxHandshakeHeaders",
     "handshake_timeout": "handshakeTimeout", "hold_timeout": "holdTimeout",
     "ping_timeout": "pingTimeout", "idle_timeout": "idleTimeout", "close_timeout": "closeTimeout",
-    "max_pending_handshakes": "maxPendingHandshakes",
+    "max_pending_handshakes": "maxPendingHandshakes", "max_buffered_bytes": "maxBufferedBytes",
+    "max_ratio": "maxRatio",
 }
 
 
@@ -108,10 +109,10 @@ class Subject:
             ports[options] = self.until(r"listening (\d+)")[1]
         return f"ws://127.0.0.1:{ports[options]}/"
 
-    def accepts(self, **limits):
+    def accepts(self, fields=(), **limits):
         """A raw client with an open connection to it."""
         crowd = peers.Crowd(self.url(**limits))
-        [peer] = crowd.open(small=True)
+        [peer] = crowd.open(small=True, fields=fields)
         self.until("open - /")
         return peer
 

@@ -11,6 +11,8 @@ enum { MOST_NAMES = 8, MOST_SERVERS = 64, MOST_FILLED = 4096 };
 /* What the KEY=VALUE words of an order say; a server's callbacks get it. */
 typedef struct {
   wsabi_limits limits;
+  wsabi_deflate deflate;
+  uint64_t max_buffered;
   const char *subprotocols[MOST_NAMES];
   size_t subprotocol_count;
   uint16_t refuse;
@@ -141,6 +143,9 @@ static int read_setting(const char *key, char *value, settings *to) {
       {"high_water", NULL, &limits->high_water_bytes},
       {"low_water", NULL, &limits->low_water_bytes},
       {"max_backlog", NULL, &limits->max_backlog_bytes},
+      {"max_buffered", NULL, &to->max_buffered},
+      {"deflate", &to->deflate.enabled, NULL},
+      {"max_ratio", &to->deflate.max_ratio, NULL},
   };
   for (size_t i = 0; i < sizeof limit / sizeof *limit; i++) {
     if (strcmp(key, limit[i].key) != 0) continue;
@@ -176,6 +181,8 @@ static void order_listen(char *rest) {
   if (!read_settings("listen", rest, given)) return;
   server_count++;
   options.limits = given->limits;
+  options.deflate = given->deflate;
+  options.max_buffered_bytes = given->max_buffered;
   options.subprotocols = given->subprotocols;
   options.subprotocol_count = given->subprotocol_count;
   options.handlers = handlers;
@@ -196,6 +203,7 @@ static void order_connect(const char *port, char *rest) {
   if (!read_settings("connect", rest, &given)) return;
   snprintf(url, sizeof url, "ws://127.0.0.1:%s%s", port, target);
   options.limits = given.limits;
+  options.deflate = given.deflate;
   options.subprotocols = given.subprotocols;
   options.subprotocol_count = given.subprotocol_count;
   options.handlers = handlers;

@@ -17,6 +17,7 @@ const NUMBERS = {
   handshake_timeout: 'handshakeTimeout',
   hold_timeout: 'holdTimeout',
   idle_timeout: 'idleTimeout',
+  max_buffered: 'maxBufferedBytes',
   max_fragments: 'maxFragments',
   max_handshake_bytes: 'maxHandshakeBytes',
   max_handshake_headers: 'maxHandshakeHeaders',
@@ -49,6 +50,8 @@ function settings(words) {
     const [key, value] = word.split('=');
     if (key in NUMBERS) options[NUMBERS[key]] = Number(value);
     else if (key === 'subprotocols') more.subprotocols = value.split(',');
+    else if (key === 'deflate') options.perMessageDeflate ??= value !== '0';
+    else if (key === 'max_ratio') options.perMessageDeflate = { maxRatio: Number(value) };
     else if (key === 'refuse') more.status = Number(value);
     else if (key === 'hold') more.isHeld = true;
     else if (key === 'explain') explains = value !== '0';

@@ -12,6 +12,7 @@ MOST_FILLED = 4096
 HIGH_WATER = 1 << 20  # the default
 INTEGERS = {"max_message": "max_message_bytes", "max_backlog": "max_backlog_bytes",
             "high_water": "high_water_bytes", "low_water": "low_water_bytes",
+            "max_buffered": "max_buffered_bytes",
             **{name: name for name in ("max_fragments", "max_handshake_bytes",
                                        "max_handshake_headers", "max_pending_handshakes")}}
 MILLISECONDS = ("handshake_timeout", "hold_timeout", "ping_interval", "ping_timeout",
@@ -39,6 +40,10 @@ def settings(words):
             options[key] = int(value) / 1000
         elif key == "subprotocols":
             options[key] = value.split(",")
+        elif key == "deflate":
+            options[key] = options.get(key, True) if value != "0" else False
+        elif key == "max_ratio":
+            options["deflate"] = wsabi.Deflate(max_ratio=int(value))
         elif key == "refuse":
             refusal["status"] = int(value)
         elif key == "body":
