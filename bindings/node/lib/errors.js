@@ -71,8 +71,13 @@ function coded(Type, message, code) {
   return error;
 }
 
-/** A message above the limit, or above what a number of JavaScript can say. */
-function tooBig(length) {
+/** A message above a limit, or above what a number of JavaScript can say. */
+function tooBig(detail) {
+  // This limit is wsabi's own.
+  if (detail.includes('max_ratio')) {
+    return coded(RangeError, detail.replace('max_ratio', 'maxRatio'), 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH');
+  }
+  const length = Number(/at least (\d+) bytes/.exec(detail)?.[1]);
   if (length > Number.MAX_SAFE_INTEGER) {
     return coded(
       RangeError,
@@ -100,7 +105,7 @@ function receiveError(kind, detail) {
     case KIND.INVALID_TEXT:
       return coded(Error, 'Invalid WebSocket frame: invalid UTF-8 sequence', 'WS_ERR_INVALID_UTF8');
     case KIND.MESSAGE_TOO_BIG:
-      return tooBig(Number(/at least (\d+) bytes/.exec(detail)?.[1]));
+      return tooBig(detail);
     case KIND.TOO_MANY_FRAGMENTS:
       return coded(RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS');
     case KIND.PROTOCOL:
