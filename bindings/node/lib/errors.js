@@ -58,6 +58,8 @@ const OPTIONS = {
   idle_timeout: 'idleTimeout',
   close_timeout: 'closeTimeout',
   max_pending_handshakes: 'maxPendingHandshakes',
+  max_buffered_bytes: 'maxBufferedBytes',
+  max_ratio: 'maxRatio',
 };
 
 /** A sentence of the crate, in which options have their names of here. */
@@ -75,7 +77,7 @@ function coded(Type, message, code) {
 function tooBig(detail) {
   // This limit is wsabi's own.
   if (detail.includes('max_ratio')) {
-    return coded(RangeError, detail.replace('max_ratio', 'maxRatio'), 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH');
+    return coded(RangeError, inOwnWords(detail), 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH');
   }
   const length = Number(/at least (\d+) bytes/.exec(detail)?.[1]);
   if (length > Number.MAX_SAFE_INTEGER) {
@@ -114,7 +116,7 @@ function receiveError(kind, detail) {
       // As zlib reports it to `ws`.
       return Object.assign(coded(Error, detail, 'Z_DATA_ERROR'), { errno: -3 });
     case KIND.OVER_BUDGET:
-      return coded(Error, detail, 'WSABI_ERR_OVER_BUDGET');
+      return coded(Error, inOwnWords(detail), 'WSABI_ERR_OVER_BUDGET');
     default:
       return new Error(inOwnWords(detail));
   }

@@ -147,6 +147,29 @@ test('who is not open is passed over, and who is in the middle of a message refu
   assert.equal(clients[1].got[0], 'begun and done');
 });
 
+test('a broadcast waits for a Blob', async (t) => {
+  const { server, sides, clients } = await crowd(t, 2);
+  sides[0].send(new Blob(['blob']), { binary: false });
+  assert.deepEqual(server.broadcast('after it'), { sent: 2, backpressure: 0, refused: 0 });
+  await until(() => clients[0].got.length === 2 && clients[1].got.length === 1);
+  assert.deepEqual(clients[0].got, ['blob', 'after it']);
+});
+
+test('what a broadcast dropped is not taken for what was sent', async (t) => {
+  const { server, sides, clients } = await crowd(t, 1);
+  clients[0].pause();
+  const outcomes = [];
+  sides[0].send('written', (error) => outcomes.push(error?.code ?? null));
+  await until(() => outcomes.length === 1);
+  for (let i = 0; i < 10; i++) server.broadcast(Buffer.alloc(1 << 20));
+  sides[0].send('dropped', (error) => outcomes.push(error?.code ?? null));
+  for (let i = 0; i < 10; i++) server.broadcast(Buffer.alloc(1 << 20));
+  await turn();
+  sides[0].terminate();
+  await until(() => outcomes.length === 2);
+  assert.deepEqual(outcomes, [null, 'ERR_STREAM_DESTROYED']);
+});
+
 test('backpressure is told', async (t) => {
   const { server, clients } = await crowd(t, 2);
   clients[0].pause();
