@@ -151,6 +151,24 @@ test('what was written is its owner\'s again', async (t) => {
   assert.deepEqual(log, []);
 });
 
+test('the memory is let go of when it is written, without anything further', async (t) => {
+  const running = program(t, `
+    const server = new WebSocketServer({ port: 0, host: '127.0.0.1' }, () => {
+      new WebSocket('ws://127.0.0.1:' + server.address().port);
+    });
+    server.on('connection', (socket) => {
+      socket.send(Buffer.allocUnsafeSlow(20 << 20), { copy: false }, async () => {
+        for (let i = 0; i < 10; i++) { await new Promise((resolve) => setTimeout(resolve, 20)); gc(); }
+        // The client has it, too.
+        say(process.memoryUsage().arrayBuffers);
+        process.exit();
+      });
+    });
+  `, { args: ['--expose-gc'] });
+  const held = await running.line();
+  assert.ok(held < 25e6, `${held}`);
+});
+
 test('the memory is let go of, however the connection ends', async (t) => {
   const running = program(t, `
     const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
