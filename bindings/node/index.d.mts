@@ -3,7 +3,10 @@
 import WebSocket = require('./index.js');
 
 export import AddressInfo = WebSocket.AddressInfo;
+export import AgreedDeflate = WebSocket.AgreedDeflate;
+export import BroadcastOptions = WebSocket.BroadcastOptions;
 export import CertMeta = WebSocket.CertMeta;
+export import ChunkPart = WebSocket.ChunkPart;
 export import ClientOptions = WebSocket.ClientOptions;
 export import CloseEvent = WebSocket.CloseEvent;
 export import CommonOptions = WebSocket.CommonOptions;
@@ -15,7 +18,10 @@ export import FinishRequestCallback = WebSocket.FinishRequestCallback;
 export import MessageEvent = WebSocket.MessageEvent;
 export import PerMessageDeflate = WebSocket.PerMessageDeflate;
 export import PerMessageDeflateOptions = WebSocket.PerMessageDeflateOptions;
+export import PrepareOptions = WebSocket.PrepareOptions;
+export import PreparedMessage = WebSocket.PreparedMessage;
 export import RawData = WebSocket.RawData;
+export import Reached = WebSocket.Reached;
 export import Receiver = WebSocket.Receiver;
 export import Sender = WebSocket.Sender;
 export import Server = WebSocket.Server;

@@ -24,10 +24,15 @@ type BufferLike =
   | { valueOf(): ArrayBuffer | SharedArrayBuffer | Uint8Array | readonly number[] | string }
   | { [Symbol.toPrimitive](hint: string): string };
 
+/** What can be prepared: what `send` takes, but no Blob, which is read later. */
+type PreparableData = Exclude<BufferLike, Blob>;
+
 /** The arguments of a WebSocket's events. */
 interface ClientEvents {
   open: [];
   message: [data: WebSocket.RawData, isBinary: boolean];
+  /** With the option `stream`, instead of 'message'. */
+  chunk: [data: Buffer, isBinary: boolean, part: WebSocket.ChunkPart];
   ping: [data: Buffer];
   pong: [data: Buffer];
   error: [error: Error];
@@ -64,7 +69,9 @@ declare class WebSocket extends EventEmitter {
   binaryType: 'nodebuffer' | 'arraybuffer' | 'fragments';
   /** Bytes that were sent and that the kernel has not taken, with their framing. */
   readonly bufferedAmount: number;
-  /** Always empty: there are no extensions yet. */
+  /** What was agreed on about compression; `null` if there is none. Never absent, but with a WebSocket of `ws`. */
+  readonly deflate?: WebSocket.AgreedDeflate | null;
+  /** `permessage-deflate`, or an empty string. */
   readonly extensions: string;
   readonly isPaused: boolean;
   /** The subprotocol, or an empty string. */
@@ -86,16 +93,25 @@ declare class WebSocket extends EventEmitter {
     options?: WebSocket.ClientOptions | ClientRequestArgs,
   );
 
+  /** Makes a message that is sent to many: copied and compressed once. */
+  static prepare(data: PreparableData, options?: WebSocket.PrepareOptions): WebSocket.PreparedMessage;
+
   /**
    * Sends a message; text if it is a string, unless `binary` says otherwise. `cb` is called when
    * the kernel has it.
    */
-  send(data: BufferLike, cb?: (error?: Error) => void): void;
+  send(data: BufferLike | WebSocket.PreparedMessage, cb?: (error?: Error) => void): void;
   send(
-    data: BufferLike,
+    data: BufferLike | WebSocket.PreparedMessage,
     options: {
       binary?: boolean | undefined;
+      /** Whether it is compressed, where that is agreed on. Default `true`. */
       compress?: boolean | undefined;
+      /**
+       * `false`: the data is not copied, and may not be changed until `cb` is called. Taking its
+       * memory away, by a transfer, ends the connection.
+       */
+      copy?: boolean | undefined;
       fin?: boolean | undefined;
       mask?: boolean | undefined;
     },
@@ -202,7 +218,7 @@ declare namespace WebSocket {
     maxPayload?: number | undefined;
     /** Without meaning: of the pongs that wait only the latest is kept. */
     maxPendingAutoPongs?: number | undefined;
-    /** Only `false` yet. */
+    /** Compression (RFC 7692). Default `true` for clients, `false` for servers. */
     perMessageDeflate?: boolean | PerMessageDeflateOptions | undefined;
     /** Milliseconds between keepalive pings. Default none. */
     pingInterval?: number | undefined;
@@ -210,6 +226,8 @@ declare namespace WebSocket {
     pingTimeout?: number | undefined;
     /** Only `false` yet. */
     skipUTF8Validation?: boolean | undefined;
+    /** Whether messages come in parts, as 'chunk' events, instead of whole. Default `false`. */
+    stream?: boolean | undefined;
   }
 
   interface ClientOptions extends SecureContextOptions, CommonOptions {
@@ -243,18 +261,70 @@ declare namespace WebSocket {
   }
 
   interface PerMessageDeflateOptions {
+    /** Whether the server's messages may not refer to earlier ones; `false` lets a server refuse to agree to that. */
     serverNoContextTakeover?: boolean | undefined;
+    /** Whether the client's messages may not refer to earlier ones; `false` lets a client refuse to agree to that. */
     clientNoContextTakeover?: boolean | undefined;
+    /** Window of what the server sends, as the logarithm of its size: 8 to 15. */
     serverMaxWindowBits?: number | undefined;
+    /** Window of what the client sends: 8 to 15. */
     clientMaxWindowBits?: number | undefined;
+    /** `level`, 0 to 9 or -1, and `memLevel`, 1 to 9; the others have no meaning, and `dictionary` is refused. */
     zlibDeflateOptions?:
       | (Omit<ZlibOptions, 'dictionary'> & {
           dictionary?: Buffer | Buffer[] | DataView | undefined;
         })
       | undefined;
+    /** Without meaning; `dictionary` is refused. */
     zlibInflateOptions?: ZlibOptions | undefined;
+    /** Bytes from which on messages are compressed, if this side keeps no context. Default 1024. */
     threshold?: number | undefined;
+    /** Without meaning: messages are compressed in the order of their sends, at once. */
     concurrencyLimit?: number | undefined;
+    /** How many times larger than what came a message may become (1009). Default no limit but `maxPayload`. */
+    maxRatio?: number | undefined;
+  }
+
+  /** What an opening handshake has agreed on about compression. */
+  interface AgreedDeflate {
+    readonly serverMaxWindowBits: number;
+    readonly clientMaxWindowBits: number;
+    readonly serverContextTakeover: boolean;
+    readonly clientContextTakeover: boolean;
+  }
+
+  /** Where a chunk is in its message. */
+  interface ChunkPart {
+    readonly first: boolean;
+    readonly last: boolean;
+  }
+
+  interface PrepareOptions {
+    /** Whether it is a binary message. Default: unless the data is a string. */
+    binary?: boolean | undefined;
+    /** Whether it is compressed, where that is agreed on. Default: from the `threshold` on. */
+    compress?: boolean | undefined;
+  }
+
+  interface BroadcastOptions extends PrepareOptions {
+    /** The client that does not get it. */
+    except?: WebSocket | null | undefined;
+  }
+
+  /** A message that is made once and sent to many, by `WebSocket.prepare`. */
+  interface PreparedMessage {
+    readonly isBinary: boolean;
+    readonly byteLength: number;
+  }
+
+  /** How many clients a broadcast has reached. */
+  interface Reached {
+    /** Who have accepted it. */
+    sent: number;
+    /** Of those, who have more than 1 MiB to write. */
+    backpressure: number;
+    /** Who have refused it, because they wait for the rest of a fragmented message. */
+    refused: number;
   }
 
   interface Event {
@@ -302,6 +372,11 @@ declare namespace WebSocket {
     holdTimeout?: number | undefined;
     /** The address to listen on. Default all. */
     host?: string | undefined;
+    /**
+     * Bytes that the connections may hold together, of unfinished messages and of what waits to be
+     * written; who holds most is not read, and then closed with 1013. Default no limit.
+     */
+    maxBufferedBytes?: number | undefined;
     /** Opening handshakes that may be under way; a further one drops the oldest. Default 1,024. */
     maxPendingHandshakes?: number | undefined;
     /** Not supported yet. */
@@ -340,6 +415,8 @@ declare namespace WebSocket {
     constructor(options?: ServerOptions<Socket, Request>, callback?: () => void);
 
     address(): AddressInfo | string | null;
+    /** Sends a message to all clients, or all but one. */
+    broadcast(data: PreparableData | PreparedMessage, options?: BroadcastOptions): Reached;
     /** Accepts no more; 'close' and `cb` come when the last client is gone. */
     close(cb?: (error?: Error) => void): void;
     /** Not supported yet. */
@@ -386,8 +463,16 @@ declare namespace WebSocket {
   /** Not supported yet. */
   function createWebSocketStream(websocket: WebSocket, options?: DuplexOptions): Duplex;
 
-  /** Not supported yet. */
-  class PerMessageDeflate {}
+  /** The negotiation of compression; it compresses nothing by itself. */
+  class PerMessageDeflate {
+    static readonly extensionName: 'permessage-deflate';
+    params: Record<string, boolean | number> | null;
+    constructor(options?: PerMessageDeflateOptions & { isServer?: boolean | undefined });
+    /** The parameters that a client offers. */
+    offer(): Record<string, boolean | number>;
+    /** Agrees to an offer or an answer, as read from the header; throws if it cannot. */
+    accept(configurations: Record<string, (boolean | string)[]>[]): Record<string, boolean | number>;
+  }
 
   /** Not supported yet. */
   class Receiver {}

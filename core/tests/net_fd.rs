@@ -477,3 +477,26 @@ fn a_paused_peer_that_goes_wakes_at_most_to_be_put_aside() {
         host.end();
     }
 }
+
+#[test]
+fn a_send_that_brings_a_server_over_its_budget_has_it_go_on_in_time() {
+    let mut world = World::new();
+    let (_, address) = world.serve(&ServerOptions {
+        max_buffered_bytes: Some(1 << 20),
+        ..server(calm())
+    });
+    let (peer, id) = world.upgraded(Peer::connect_small(address));
+    let mut host = Host::new(world);
+    host.is_at_rest();
+    // Outside of a dispatch, and nothing but its deadline brings another.
+    host.world
+        .lp
+        .conn(id)
+        .send_binary(&vec![1; 8 << 20])
+        .unwrap();
+    host.until("it goes", |world| world.app.closed(id).is_some());
+    let closed = host.world.app.closed(id).unwrap();
+    assert_eq!(net::kind(closed), Some(ErrorKind::OverBudget));
+    drop(peer);
+    host.end();
+}

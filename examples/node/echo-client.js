@@ -1,4 +1,5 @@
 // echo-client URL [--agent NAME] [--max-message BYTES]
+//   [--deflate [--deflate-window-bits N] [--context-takeover]]
 // The client of the Autobahn test suite: asks URL/getCaseCount how many cases there are, runs them
 // one after another by URL/runCase, echoing all, and asks for the report by URL/updateReports.
 'use strict';
@@ -7,11 +8,21 @@ const { parseArgs } = require('node:util');
 // Outside of this checkout: require('wsabi').
 const WebSocket = require('../../bindings/node');
 
+const USAGE = 'usage: echo-client URL [--agent NAME] [--max-message BYTES] '
+  + '[--deflate [--deflate-window-bits N] [--context-takeover]]';
 const HIGH_WATER = 1 << 20;
 // The suite sends messages of so many; the default is that of `ws`, 16,384.
 const MAX_FRAGMENTS = 65_537;
 // As in the other languages; that of `ws` is 100 MiB.
 const MAX_MESSAGE = String(16 << 20);
+
+/** permessage-deflate, if it is asked for: windows of 2 to the power of `bits` bytes, of both sides. */
+function compression({ deflate, 'deflate-window-bits': bits, 'context-takeover': takeover }) {
+  if (!deflate) return false;
+  if (bits !== undefined && !/^(9|1[0-5])$/.test(bits)) throw new Error('--deflate-window-bits is not 9 to 15');
+  const windows = bits === undefined ? {} : { serverMaxWindowBits: Number(bits), clientMaxWindowBits: Number(bits) };
+  return { ...windows, serverNoContextTakeover: !takeover, clientNoContextTakeover: !takeover };
+}
 
 function parse() {
   const { positionals, values } = parseArgs({
@@ -19,11 +30,18 @@ function parse() {
     options: {
       agent: { type: 'string', default: 'wsabi-node' },
       'max-message': { type: 'string', default: MAX_MESSAGE },
+      deflate: { type: 'boolean', default: false },
+      'deflate-window-bits': { type: 'string' },
+      'context-takeover': { type: 'boolean', default: false },
     },
   });
   if (positionals.length !== 1) throw new Error('expected one argument, URL');
   if (!/^\d+$/.test(values['max-message'])) throw new Error('--max-message is not a number');
-  const options = { maxFragments: MAX_FRAGMENTS, maxPayload: Number(values['max-message']) };
+  const options = {
+    maxFragments: MAX_FRAGMENTS,
+    maxPayload: Number(values['max-message']),
+    perMessageDeflate: compression(values),
+  };
   return { url: positionals[0].replace(/\/+$/, ''), agent: values.agent, options };
 }
 
@@ -59,7 +77,7 @@ async function main() {
   try {
     parsed = parse();
   } catch {
-    console.error('usage: echo-client URL [--agent NAME] [--max-message BYTES]');
+    console.error(USAGE);
     return 2;
   }
   const { url, options } = parsed;

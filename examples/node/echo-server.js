@@ -1,4 +1,5 @@
 // echo-server PORT [--host H] [--max-message BYTES]
+//   [--deflate [--deflate-window-bits N] [--context-takeover]]
 // Sends every message back. PORT 0 picks one. SIGINT and SIGTERM end it.
 'use strict';
 
@@ -6,6 +7,8 @@ const { parseArgs } = require('node:util');
 // Outside of this checkout: require('wsabi').
 const { WebSocketServer } = require('../../bindings/node');
 
+const USAGE = 'usage: echo-server PORT [--host H] [--max-message BYTES] '
+  + '[--deflate [--deflate-window-bits N] [--context-takeover]]';
 const HIGH_WATER = 1 << 20;
 // The Autobahn test suite sends messages of so many; the default is that of `ws`, 16,384.
 const MAX_FRAGMENTS = 65_537;
@@ -18,12 +21,23 @@ function verifyClient({ origin, req }, answer) {
   answer(isAllowed, 403);
 }
 
+/** permessage-deflate, if it is asked for: windows of 2 to the power of `bits` bytes, of both sides. */
+function compression({ deflate, 'deflate-window-bits': bits, 'context-takeover': takeover }) {
+  if (!deflate) return false;
+  if (bits !== undefined && !/^(9|1[0-5])$/.test(bits)) throw new Error('--deflate-window-bits is not 9 to 15');
+  const windows = bits === undefined ? {} : { serverMaxWindowBits: Number(bits), clientMaxWindowBits: Number(bits) };
+  return { ...windows, serverNoContextTakeover: !takeover, clientNoContextTakeover: !takeover };
+}
+
 function parse() {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
     options: {
       host: { type: 'string', default: '127.0.0.1' },
       'max-message': { type: 'string', default: MAX_MESSAGE },
+      deflate: { type: 'boolean', default: false },
+      'deflate-window-bits': { type: 'string' },
+      'context-takeover': { type: 'boolean', default: false },
     },
   });
   const number = (text) => {
@@ -37,6 +51,7 @@ function parse() {
     closeTimeout: 10_000,
     maxFragments: MAX_FRAGMENTS,
     maxPayload: number(values['max-message']),
+    perMessageDeflate: compression(values),
     verifyClient,
   };
   return options;
@@ -46,7 +61,7 @@ let options;
 try {
   options = parse();
 } catch {
-  console.error('usage: echo-server PORT [--host H] [--max-message BYTES]');
+  console.error(USAGE);
   process.exit(2);
 }
 

@@ -58,6 +58,8 @@ const OPTIONS = {
   idle_timeout: 'idleTimeout',
   close_timeout: 'closeTimeout',
   max_pending_handshakes: 'maxPendingHandshakes',
+  max_buffered_bytes: 'maxBufferedBytes',
+  max_ratio: 'maxRatio',
 };
 
 /** A sentence of the crate, in which options have their names of here. */
@@ -71,8 +73,13 @@ function coded(Type, message, code) {
   return error;
 }
 
-/** A message above the limit, or above what a number of JavaScript can say. */
-function tooBig(length) {
+/** A message above a limit, or above what a number of JavaScript can say. */
+function tooBig(detail) {
+  // This limit is wsabi's own.
+  if (detail.includes('max_ratio')) {
+    return coded(RangeError, inOwnWords(detail), 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH');
+  }
+  const length = Number(/at least (\d+) bytes/.exec(detail)?.[1]);
   if (length > Number.MAX_SAFE_INTEGER) {
     return coded(
       RangeError,
@@ -100,7 +107,7 @@ function receiveError(kind, detail) {
     case KIND.INVALID_TEXT:
       return coded(Error, 'Invalid WebSocket frame: invalid UTF-8 sequence', 'WS_ERR_INVALID_UTF8');
     case KIND.MESSAGE_TOO_BIG:
-      return tooBig(Number(/at least (\d+) bytes/.exec(detail)?.[1]));
+      return tooBig(detail);
     case KIND.TOO_MANY_FRAGMENTS:
       return coded(RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS');
     case KIND.PROTOCOL:
@@ -109,7 +116,7 @@ function receiveError(kind, detail) {
       // As zlib reports it to `ws`.
       return Object.assign(coded(Error, detail, 'Z_DATA_ERROR'), { errno: -3 });
     case KIND.OVER_BUDGET:
-      return coded(Error, detail, 'WSABI_ERR_OVER_BUDGET');
+      return coded(Error, inOwnWords(detail), 'WSABI_ERR_OVER_BUDGET');
     default:
       return new Error(inOwnWords(detail));
   }

@@ -7,7 +7,7 @@ const { STATUS_CODES } = require('node:http');
 const { debuglog } = require('node:util');
 const { deflateOf } = require('./deflate-options');
 const { BAD_OFFER, KIND, inOwnWords, notSupported, requestError, systemError } = require('./errors');
-const { addon, flushSoon, servers, start } = require('./native');
+const { addon, connections, flushSoon, servers, start } = require('./native');
 const { DEFAULTS, bytesOf, limitsOf, refuseNotYet } = require('./options');
 const { Compression, PerMessageDeflate, negotiate } = require('./permessage-deflate');
 const { PreparedMessage } = require('./prepared');
@@ -121,18 +121,30 @@ class WebSocketServer extends EventEmitter {
       throw new TypeError('The option "except" is not a WebSocket');
     }
     const message = data instanceof PreparedMessage ? data : new PreparedMessage(data, how);
+    const clients = [];
+    const numbers = [];
+    let behind = 0;
+    for (const client of this.clients ?? connections) {
+      if (client === except || client?._server !== this || client.readyState !== WebSocket.OPEN) continue;
+      if (client._outgoing !== null) {
+        // It follows a Blob that is being read.
+        client.send(message);
+        behind += 1;
+        continue;
+      }
+      clients.push(client);
+      numbers.push(client._index, client._generation);
+    }
+    const pairs = new Uint32Array(numbers);
     const reached = new Uint32Array(3);
-    const answer = this._number === 0 ? KIND.CLOSED : start().broadcast(
-      except?._index ?? 0,
-      except?._generation ?? 0,
-      PreparedMessage._handleOf(message),
-      this._number,
-      reached,
-    );
+    const answer = start().broadcast(PreparedMessage._handleOf(message), pairs, reached);
     if (answer > 0) flushSoon();
-    else if (answer < 0 && answer !== KIND.CLOSED) throw new Error(`wsabi cannot broadcast: error ${answer}`);
+    else if (answer < 0) throw new Error(`wsabi cannot broadcast: error ${answer}`);
+    clients.forEach((client, at) => {
+      client._messagesSent += pairs[2 * at + 1];
+    });
     const [sent, backpressure, refused] = reached;
-    return { sent, backpressure, refused };
+    return { sent: sent + behind, backpressure, refused };
   }
 
   shouldHandle(request) {

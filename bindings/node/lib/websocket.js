@@ -570,7 +570,10 @@ class WebSocket extends EventEmitter {
     this._closeFrameReceived = kind === 0;
     this._closeFrameSent = kind === 0;
     this._settleLastCallbacks(kind === 0, dropped);
-    guarded(() => this._emitClose(code, text === '' ? EMPTY_BUFFER : ownBytes(text)));
+    const emitClose = () => this._emitClose(code, text === '' ? EMPTY_BUFFER : ownBytes(text));
+    // Not for what the peer has sent last, so nothing was told yet.
+    if (kind === KIND.OVER_BUDGET) this._emitError(receiveError(kind, detail), emitClose);
+    else guarded(emitClose);
   }
 
   /** Emits an error, and does what follows. */

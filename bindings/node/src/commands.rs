@@ -68,8 +68,13 @@ pub(crate) fn connection(host: &Host, values: &[napi_value]) -> Result<ConnId> {
         js::to_uint(host.env(), values[0]),
         js::to_uint(host.env(), values[1]),
     );
-    ConnId::from_u64(u64::from(generation) << 32 | u64::from(index))
+    id_of(index, generation)
         .ok_or_else(|| Error::new(ErrorKind::Closed, "there is no such connection"))
+}
+
+#[inline]
+pub(crate) fn id_of(index: u32, generation: u32) -> Option<ConnId> {
+    ConnId::from_u64(u64::from(generation) << 32 | u64::from(index))
 }
 
 /// The octets of a frame: header, masking key of a client, payload.

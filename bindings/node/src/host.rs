@@ -339,7 +339,11 @@ impl Host {
         self.flush_wanted.set(false);
         self.batch.borrow().wait();
         // Fails only in the child of a fork and in an environment that is ending.
-        let _ = self.command(Context::flush_all);
+        let _ = self.command(|context| {
+            let flushed = context.flush_all();
+            self.look_after_loans(context);
+            flushed
+        });
     }
 
     /// Has JavaScript told when the dispatch that is under way has written.
@@ -395,7 +399,10 @@ impl Host {
             match unsafe { &mut *self.event_loop.get() } {
                 Some(event_loop) => {
                     self.look_after_loans(event_loop);
-                    event_loop.dispatch(&mut Driver::new(self)).map(drop)
+                    let done = event_loop.dispatch(&mut Driver::new(self)).map(drop);
+                    // What was written is given back now: the next dispatch may be far.
+                    self.look_after_loans(event_loop);
+                    done
                 }
                 None => Ok(()),
             }

@@ -182,14 +182,6 @@ pub(crate) fn to_uint(env: napi_env, value: napi_value) -> u32 {
     number
 }
 
-/// A number; 0 for what is none.
-pub(crate) fn to_double(env: napi_env, value: napi_value) -> f64 {
-    let mut number = 0.0;
-    // SAFETY: see `uint`.
-    unsafe { sys::napi_get_value_double(env, value, &raw mut number) };
-    number
-}
-
 /// The memory of a Buffer or another view, and its length; none of an empty one.
 pub(crate) fn view(env: napi_env, value: napi_value) -> Option<(*mut u8, usize)> {
     let (mut data, mut len) = (ptr::null_mut(), 0);
@@ -303,6 +295,19 @@ pub(crate) fn numbers(env: napi_env, value: napi_value) -> Option<(*mut u32, usi
     };
     let is_u32 = kind == sys::TypedarrayType::uint32_array;
     (status == Status::napi_ok && is_u32 && !data.is_null()).then_some((data.cast(), len))
+}
+
+/// The elements of a Uint32Array; none of anything else.
+///
+/// # Safety
+/// Nobody else sees the array as long as the slice is used.
+pub(crate) unsafe fn to_numbers<'a>(env: napi_env, value: napi_value) -> &'a mut [u32] {
+    match numbers(env, value) {
+        // SAFETY: the array has `len` elements there, and nobody else sees them, which is the
+        // caller's promise.
+        Some((data, len)) => unsafe { core::slice::from_raw_parts_mut(data, len) },
+        None => &mut [],
+    }
 }
 
 /// An element of an array.

@@ -8,7 +8,9 @@ use core::ffi::c_void;
 use core::ptr;
 
 use napi::sys::{self, Status, napi_callback_info, napi_env, napi_value};
-use wsabi::{Bytes, Compress, Error, ErrorKind, MessageType, Prepared, Result, ServerId};
+use wsabi::{
+    Bytes, Compress, Context, Error, ErrorKind, MessageType, Prepared, Reached, Result, Sent, State,
+};
 
 use crate::commands::{self, TEXT};
 use crate::host::Host;
@@ -135,35 +137,62 @@ pub(crate) extern "C" fn send_prepared(env: napi_env, info: napi_callback_info) 
     })
 }
 
-/// `broadcast(index, generation, message, server, reached)`: sends to all connections of a server but
-/// for one, which may be none, and writes into the Uint32Array `reached` how many have accepted it,
-/// how many of those have much to write, and how many have refused it.
-///
-/// Not counted for those who get it, so that `progress` may tell a little less than is written.
+/// `broadcast(message, connections, reached)`: sends to the connections whose two numbers are in the
+/// Uint32Array `connections`, in turn, and writes into it in the place of each second one whether that
+/// connection has accepted it. Into the Uint32Array `reached` goes how many have, how many of those
+/// have much to write, and how many have refused it.
 pub(crate) extern "C" fn broadcast(env: napi_env, info: napi_callback_info) -> napi_value {
-    commands::enter(env, info, |host, values: [napi_value; 5]| {
-        let except = commands::connection(host, &values).ok();
-        let server = ServerId::from_u64(js::to_double(env, values[3]) as u64);
-        let result = message_of(env, values[2]).and_then(|message| {
-            let Some(server) = server else {
-                return Err(Error::new(ErrorKind::Closed, "there is no such server"));
+    commands::enter(env, info, |host, values: [napi_value; 3]| {
+        let result = message_of(env, values[0]).and_then(|message| {
+            // SAFETY: both arrays are the package's own, are seen by nobody else meanwhile, and are
+            // two.
+            let (connections, reached) = unsafe {
+                (
+                    js::to_numbers(env, values[1]),
+                    js::to_numbers(env, values[2]),
+                )
             };
-            let reached =
-                host.command(|context| context.broadcast_server(server, &message, except))?;
-            if let Some((numbers, 3)) = js::numbers(env, values[4]) {
-                let counts = [reached.sent, reached.backpressure, reached.refused];
-                for (at, count) in counts.into_iter().enumerate() {
-                    // SAFETY: the array has three elements, and is seen by nobody else meanwhile.
-                    unsafe {
-                        numbers
-                            .add(at)
-                            .write(u32::try_from(count).unwrap_or(u32::MAX))
-                    };
+            host.command(|context| {
+                let reached_by = broadcast_to(host, context, &message, connections);
+                let counts = [reached_by.sent, reached_by.backpressure, reached_by.refused];
+                for (place, count) in reached.iter_mut().zip(counts) {
+                    *place = u32::try_from(count).unwrap_or(u32::MAX);
                 }
-            }
-            host.batch.borrow().wait();
-            Ok(())
+                Ok(())
+            })
         });
         host.answer(result)
     })
+}
+
+/// As [`Context::broadcast`], but counts for each connection what was sent.
+fn broadcast_to(
+    host: &Host,
+    context: &mut Context,
+    message: &Prepared,
+    connections: &mut [u32],
+) -> Reached {
+    let mut reached = Reached::default();
+    for pair in connections.chunks_exact_mut(2) {
+        let (index, generation) = (pair[0], std::mem::take(&mut pair[1]));
+        let Some(id) = commands::id_of(index, generation) else {
+            continue;
+        };
+        let mut backpressure = false;
+        let sent = commands::counted(host, context, id, |conn| {
+            backpressure = conn.send_prepared(message)? == Sent::Backpressure;
+            Ok(())
+        });
+        match sent {
+            Ok(()) => {
+                pair[1] = 1;
+                reached.sent += 1;
+                reached.backpressure += u64::from(backpressure);
+            }
+            // Of one that is open: amid a fragmented message, or no memory to compress.
+            Err(_) if context.conn(id).state() == State::Open => reached.refused += 1,
+            Err(_) => {}
+        }
+    }
+    reached
 }

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::net::context::{Context, LogLevel};
 use crate::net::listener::Budget;
 use crate::net::number::{ConnId, ServerId};
+use crate::net::poller::Poller;
 use crate::net::slot::Stage;
 
 /// How long a server stays over its budget before a connection has to go.
@@ -81,14 +82,18 @@ impl Context {
 
     /// Sees who is over budget, and lets those read on whose server is not any more.
     pub(crate) fn check_budgets(&mut self) {
-        let now = self.now;
         let mut relieved = Vec::new();
+        // Outside of a dispatch the loop's own time may be an old one.
+        let (now, is_dispatching) = (self.now, self.dispatching);
+        let now = || if is_dispatching { now } else { Poller::now() };
         for server in self.servers.iter_mut() {
             let Some(budget) = &mut server.budget else {
                 continue;
             };
             if budget.is_over() {
-                budget.relief_at.get_or_insert(now.after(PATIENCE));
+                if budget.relief_at.is_none() {
+                    budget.relief_at = Some(now().after(PATIENCE));
+                }
             } else if budget.relief_at.take().is_some() {
                 relieved.append(&mut budget.waiting);
             }

@@ -204,6 +204,8 @@ impl Context {
         if !self.deferring {
             self.flush_dirty();
         }
+        // What was sent may have brought a server over its budget, and no dispatch may follow soon.
+        self.check_budgets();
         self.rearm();
     }
 

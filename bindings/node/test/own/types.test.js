@@ -44,6 +44,11 @@ test('the samples compile against this package', async (t) => {
   assert.equal(await compile(t, SUBJECT, consumers), '');
 });
 
+test('what is only in this package compiles', async (t) => {
+  const text = fs.readFileSync(path.join(SOURCES, 'own.mts'), 'utf8');
+  assert.equal(await compile(t, SUBJECT, { 'own.mts': text }), '');
+});
+
 test('values of this package go where those of @types/ws are expected', async (t) => {
   assert.equal(await compile(t, SUBJECT, { 'main.mts': `
     import WebSocket, { WebSocketServer } from 'subject';
@@ -104,10 +109,10 @@ test('every option that the code reads is declared', async (t) => {
   }
   assert.ok(read.size > 15, `found only ${[...read]}`);
   const lines = [
-    "import type { ClientOptions, ServerOptions } from 'subject';",
+    "import type { ClientOptions, PerMessageDeflateOptions, ServerOptions } from 'subject';",
     "import type { ClientRequestArgs } from 'node:http';",
-    'type Known = keyof ClientOptions | keyof ServerOptions | keyof ClientRequestArgs',
-    "  | 'number' | 'binary' | 'compress' | 'fin' | 'mask' | 'once' | 'code' | 'reason' | 'wasClean' | 'data' | 'error' | 'message';",
+    'type Known = keyof ClientOptions | keyof ServerOptions | keyof ClientRequestArgs | keyof PerMessageDeflateOptions',
+    "  | 'number' | 'binary' | 'compress' | 'fin' | 'mask' | 'copy' | 'once' | 'code' | 'reason' | 'wasClean' | 'data' | 'error' | 'message';",
     ...[...read].map((name) => `({}) as { k: '${name}' } satisfies { k: Known };`),
   ];
   assert.equal(await compile(t, SUBJECT, { 'main.mts': `${lines.join('\n')}\nexport {};\n` }), '');

@@ -150,6 +150,22 @@ server.clients.forEach((client) => {
 server.close((error?: Error) => error?.message);
 const used: ServerOptions = server.options;
 
+// --- compression ----------------------------------------------------------------------------
+
+const deflate: WebSocket.PerMessageDeflateOptions = {
+  serverNoContextTakeover: true,
+  clientNoContextTakeover: true,
+  serverMaxWindowBits: 10,
+  clientMaxWindowBits: 10,
+  threshold: 100,
+  concurrencyLimit: 4,
+  zlibDeflateOptions: { level: 3, memLevel: 7, chunkSize: 1024 },
+  zlibInflateOptions: { chunkSize: 10 * 1024 },
+};
+const compressed: ServerOptions = { port: 0, perMessageDeflate: deflate };
+const compressing: ClientOptions = { perMessageDeflate: { ...deflate, threshold: 0 } };
+const agreed: boolean = plain.extensions === 'permessage-deflate';
+
 // --- extending ------------------------------------------------------------------------------
 
 class Player extends WebSocket {
@@ -198,4 +214,4 @@ new WebSocketServer({ prot: 8080 });
 // @ts-expect-error: not a number
 plain.close('1000');
 
-export { Lobby, fromUrl, later, open, options, paused, size, states, stream, text, upgrade, used, waiting, withOptions, zero };
+export { Lobby, agreed, compressed, compressing, fromUrl, later, open, options, paused, size, states, stream, text, upgrade, used, waiting, withOptions, zero };
