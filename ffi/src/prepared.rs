@@ -46,11 +46,12 @@ pub unsafe extern "C" fn wsabi_prepared_new(
 /// As for `outgoing`.
 unsafe fn prepare(message: *const wsabi_message) -> Result<Prepared> {
     // SAFETY: the caller's promise.
+    let outgoing = unsafe { outgoing(message) }?;
     let Outgoing {
         message_type,
         compress,
         payload,
-    } = unsafe { outgoing(message) }?;
+    } = outgoing;
     let make = |payload| Prepared::new(message_type, payload, compress);
     match payload {
         Payload::Borrowed(data) => make(Bytes::copy_from_slice(data)),

@@ -105,11 +105,12 @@ pub unsafe extern "C" fn wsabi_conn_send(
         sent(unsafe { wsabi_loop::get(r#loop) }.and_then(|host| {
             let id = conn_id(conn)?;
             // SAFETY: the caller's promise.
+            let outgoing = unsafe { outgoing(message) }?;
             let Outgoing {
                 message_type,
                 compress,
                 payload,
-            } = unsafe { outgoing(message) }?;
+            } = outgoing;
             if host.is_home() {
                 return command(host, id, |conn| match payload {
                     Payload::Borrowed(data) => conn.send_with(message_type, data, compress),
