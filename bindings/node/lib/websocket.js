@@ -319,7 +319,11 @@ class WebSocket extends EventEmitter {
     this._callDone(0, commands.progress(this._index, this._generation, 0));
   }
 
-  /** The connection has ended, and all but the last messages were written. */
+  /**
+   * The connection has ended, and all but the last messages were written. Those of a broadcast are
+   * not counted when they are sent, so where some of them were dropped this may take a message of our
+   * own for unwritten that was written, never the other way round.
+   */
   _settleLastCallbacks(isClean, dropped) {
     if (this._callbacks === null) return;
     this._callDone(1, isClean ? Infinity : this._messagesSent - dropped);
