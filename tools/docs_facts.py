@@ -198,7 +198,8 @@ def errors_are_nodes():
       const e = require(process.argv[1]);
       const of = (error) => error.code ?? error.message;
       const place = { address: 'host', port: 1 };
-      const at = (kind, os = 0) => of(e.handshakeError(e.KIND[kind], os, 'words', 404, place, false));
+      const at = (kind, os = 0) => of(e.handshakeError(e.KIND[kind], os, 'words', 404,
+                                                        { place, isOffering: false, deflate: null }));
       const received = (kind) => of(e.receiveError(e.KIND[kind], 'words'));
       console.log(JSON.stringify({
         INVALID_TEXT: received('INVALID_TEXT'), MESSAGE_TOO_BIG: received('MESSAGE_TOO_BIG'),
@@ -220,8 +221,8 @@ def errors_are_nodes():
 
 
 def amount(words):
-    """`16 MiB`, `65,536`, `10 s` and `off` as the sources have them."""
-    if words == "off":
+    """`16 MiB`, `65,536`, `10 s`, `off` and `none` as the sources have them."""
+    if words in ("off", "none"):
         return None
     number, _, unit = words.replace(",", "").partition(" ")
     return int(number) * {"": 1, "s": 1, "KiB": 1 << 10, "MiB": 1 << 20}[unit]
@@ -254,9 +255,9 @@ def limits_of_the_core():
 
 
 def compression_is_the_sources():
-    rows = [rows for rows in tables(LIMITS) if rows[0] == ["option", "default", "meaning"]]
+    rows = [rows for rows in tables(LIMITS) if rows[0][0].startswith("C: `wsabi_deflate`")]
     expect(len(rows) == 1, "there is no table of the options of compression")
-    written = {code_of(row[0])[0]: amount(row[1]) for row in rows[0][1:]}
+    written = {name: amount(row[1]) for row in rows[0][1:] for name in code_of(row[0])}
     same("the core's options of compression", written, defaults_of("DeflateOptions"))
     for name, struct in [("wsabi.h", r"typedef struct wsabi_deflate \{(.*?)\}"),
                          ("wsabi.hpp", r"^struct Deflate \{(.*?)^\};")]:
@@ -303,7 +304,7 @@ def limits_are_nodes():
     says = json.loads(done.stdout)
     core = limits_of_the_core()
     true = {name: str(says["defaults"][name]) for name in ("maxPayload", "maxFragments", "closeTimeout")}
-    for name in says["own"]:
+    for name in set(says["own"]) - {"stream"}:
         field = re.sub("[A-Z]", lambda match: "_" + match[0].lower(), name)
         value = core[field]
         if name == "pingInterval" or value is None:  # As with ws there are no pings by default.
@@ -311,8 +312,11 @@ def limits_are_nodes():
         else:
             true[name] = str(value * 1000 if re.search("Timeout|Interval", name) else value)
     rows = next(rows for rows in tables(LIMITS) if rows[0] == ["option", "default", "the limit"])[1:]
+    # The budget is an option of a server, not one of the limits of its connections.
+    true["maxBufferedBytes"] = "none"
     same("Node's limits", {code_of(row[0])[0]: row[1] for row in rows}, true)
     known = {name for row in table(LIMITS, "C: `wsabi_limits`") for name in code_of(row[0])}
+    known.add("max_buffered_bytes")
     unknown = {name for row in rows for name in code_of(row[2])} - known
     expect(not unknown, f"wsabi_limits has no {', '.join(sorted(unknown))}")
 

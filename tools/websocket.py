@@ -9,7 +9,7 @@ import socket
 import struct
 from urllib.parse import urlsplit
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
 def accept_value(key):
@@ -57,17 +57,27 @@ class Client:
         self.socket.sendall(frame(opcode, payload))
 
     def receive(self):
-        """(opcode, payload) of the next frame that is neither ping nor pong."""
+        """(opcode, payload) of the next message, whole, or of a Close; pings and pongs are passed over."""
+        message, parts = None, []
         while True:
             first, second = self._take(2)
             size = second & 127
             if size > 125:
                 size = int.from_bytes(self._take(2 if size == 126 else 8), "big")
             payload = self._take(size)
-            if first & 0x80 == 0 or first & 0x70 or second & 0x80:
+            opcode, fin = first & 15, first & 0x80
+            is_control = opcode & 8
+            continues = not is_control and (opcode == CONTINUATION) == (message is not None)
+            if first & 0x70 or second & 0x80 or not (fin if is_control else continues):
                 raise ConnectionError(f"an unexpected frame header {first:#x} {second:#x}")
-            if first & 15 not in (PING, PONG):
-                return first & 15, payload
+            if opcode == CLOSE:
+                return opcode, payload
+            if is_control:
+                continue
+            message = message or opcode
+            parts.append(payload)
+            if fin:
+                return message, b"".join(parts)
 
     def close(self, code=1000):
         """The code of the server's reply."""
