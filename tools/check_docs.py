@@ -480,6 +480,13 @@ def scene_broadcast(program, port):
                 expect(client.receive() == (opcode, payload), "not what was said")
 
 
+def scene_upload(program, port):
+    with Client(f"ws://127.0.0.1:{port}") as client:
+        for size in (0, 1000, 70_000):
+            client.send(BINARY, b"x" * size)
+            expect(client.receive() == (TEXT, b"%d bytes" % size), "not as many as there were")
+
+
 def scene_stops(program, port):
     with Client(f"ws://127.0.0.1:{port}") as client:
         program.process.send_signal(signal.SIGTERM)
