@@ -13,8 +13,14 @@ use crate::chance::{Counts, Fault};
 use crate::plant::Plant;
 use crate::world::{self, Outcome};
 
-/// Seeds that have failed once; they are always run.
-const REGRESSIONS: &[u64] = &[];
+/// Seeds that have failed once; they are always run. What a seed means changes with `setup.rs`: who
+/// changes that looks for others, or the list is only a sample.
+const REGRESSIONS: &[u64] = &[
+    // A drain was told that backpressure had overtaken, or twice.
+    68, 85, 130, 227, 258, //
+    // A ping was told after its announcement was answered by terminate.
+    1640, 1754, 2505,
+];
 /// One seed of so many is run twice, and has to come to the same.
 const SAMPLE: u64 = 64;
 /// Within so many seeds every planted defect has to be found, and every fault to be injected.
@@ -22,7 +28,7 @@ const ENOUGH: u64 = 400;
 
 const HELP: &str = "\
 usage: sim [OPTIONS]
-  --seeds N     how many seeds to run (default 1000)
+  --seeds N     how many seeds to run (default 500)
   --from S      the first of them (default 1)
   --seconds T   stop after so many seconds, whatever --seeds says
   --threads T   on how many threads (default: one for each processor)
@@ -42,7 +48,7 @@ struct Options {
 
 fn options() -> Result<Option<Options>, String> {
     let mut options = Options {
-        seeds: 1000,
+        seeds: 500,
         from: 1,
         seconds: None,
         threads: std::thread::available_parallelism().map_or(1, Into::into),
