@@ -416,7 +416,8 @@ mod tests {
 
     #[test]
     fn what_is_shown_for_debugging_has_no_data() {
-        let text = format!("{:?} {:?}", Compressor::new(shape(9)), Inflater::new());
+        let (compressor, inflater) = (Compressor::new(shape(9)).unwrap(), Inflater::new().unwrap());
+        let text = format!("{compressor:?} {inflater:?}");
         assert_eq!(text, "Compressor Inflater");
     }
 }
