@@ -5,6 +5,7 @@
     run.py --smoke                every committed corpus and some seconds more (part of `make test`)
     run.py --only frames utf8     some of them
     run.py --merge                no fuzzing: what was found into the committed corpora, reduced
+    run.py --seeds                no fuzzing: the cases of the transcripts into the committed seeds
     run.py --list                 the targets
 
 Needs cargo-fuzz (`cargo install cargo-fuzz --locked`) and any rustc: RUSTC_BOOTSTRAP makes a
@@ -13,6 +14,8 @@ next run begins. One line for each target, and a closing line `N passed, N faile
 target that fails leaves its input in fuzz/artifacts.
 """
 import argparse
+import base64
+import hashlib
 import os
 import re
 import shlex
@@ -29,6 +32,8 @@ from checkout import ROOT, TARGET  # noqa: E402
 FUZZ = ROOT / "fuzz"
 BUILD = TARGET / "fuzz"
 FINDS = TARGET / "fuzz-finds"
+CORPUS = FUZZ / "corpus"  # what fuzzing has found, reduced
+SEEDS = FUZZ / "seeds"  # what people have thought of; whole
 SMOKE_SECONDS = 5
 SLOW = 30  # seconds for one input, on a machine that does something else as well
 
@@ -72,10 +77,43 @@ def build(names):
     return None if done.returncode else BUILD / host / "release"
 
 
-def corpus(name):
-    folder = FUZZ / "corpus" / name
+def read_inputs(path):
+    """The inputs of a file: one a line, in base64."""
+    lines = path.read_text().split() if path.exists() else []
+    return [base64.b64decode(line, validate=True) for line in lines]
+
+
+def write_inputs(path, inputs):
+    """The smallest first, so that a change of the file can be read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [base64.b64encode(i).decode() + "\n" for i in sorted(set(inputs), key=lambda i: (len(i), i))]
+    path.write_text("".join(lines))
+    return f"{len(lines)} inputs, {path.stat().st_size:,} bytes"
+
+
+def expand(folder, inputs):
+    """The inputs as the files that libFuzzer reads; how many."""
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    for data in inputs:
+        (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)
+    return len(set(inputs))
+
+
+def contents(folder):
+    return [path.read_bytes() for path in folder.iterdir() if path.is_file()]
+
+
+def seeds():
+    """Writes the seeds anew."""
+    with tempfile.TemporaryDirectory(prefix="wsabi-fuzz-") as scratch:
+        done = subprocess.run(["cargo", "run", "--quiet", "--manifest-path", str(FUZZ / "Cargo.toml"),
+                               "--target-dir", str(TARGET / "fuzz-seeds"), "--example", "seeds", "--",
+                               scratch], cwd=ROOT)
+        if done.returncode:
+            return 1
+        for folder in sorted(Path(scratch).iterdir()):
+            print(f"{folder.name}: {write_inputs(SEEDS / f'{folder.name}.txt', contents(folder))}")
+    return 0
 
 
 class Run:
@@ -100,42 +138,50 @@ class Run:
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   encoding="utf-8", errors="replace")
 
-    def fuzz(self, seconds, finds):
-        """Runs it; (passed, text)."""
+    def fuzz(self, seconds, finds, least=0):
+        """Runs it, with at least so many inputs to begin with; (passed, text)."""
         finds.mkdir(parents=True, exist_ok=True)
-        own = sum(1 for _ in corpus(self.name).iterdir())
-        done = self.start(f"-max_total_time={seconds}", str(finds), str(corpus(self.name)))
+        with tempfile.TemporaryDirectory(prefix="wsabi-fuzz-") as known:
+            own = expand(Path(known), self.known())
+            done = self.start(f"-max_total_time={seconds}", str(finds), known)
         count = re.search(r"stat::number_of_executed_units: (\d+)", done.stdout)
         cover = re.findall(r"\bcov: (\d+)", done.stdout)
         count = int(count[1]) if count else 0
-        if done.returncode == 0 and count > own:
+        if done.returncode == 0 and count > own >= least:
             return True, (f"PASS  {self.name}: {count:,} executions, {cover[-1] if cover else '?'} "
-                          f"places reached, {own} inputs in its corpus")
+                          f"places reached, {own} inputs to begin with")
         if done.returncode == 0:
-            return False, f"FAIL  {self.name}: {count} executions, of {own} inputs in its corpus"
+            return False, f"FAIL  {self.name}: {count} executions, {own} inputs to begin with"
         left = re.findall(r"Test unit written to (\S+)", done.stdout)
-        words = [f"FAIL  {self.name}: exit status {done.returncode}", *done.stdout.splitlines()[-60:]]
+        lines = done.stdout.splitlines()
+        # What went wrong comes before the trace of the sanitizer.
+        begin = next((i for i, line in enumerate(lines) if re.search(r"panicked at|^==\d+==", line)),
+                     max(0, len(lines) - 60))
+        words = [f"FAIL  {self.name}: exit status {done.returncode}", *lines[begin:begin + 60]]
         again = ["cargo", "fuzz", "run", "--target-dir", os.path.relpath(BUILD, ROOT), self.name]
         for path in left:
             once = shlex.join([*again, os.path.relpath(path, ROOT)])
             words.append(f"again: RUSTC_BOOTSTRAP=1 {once}")
         return False, "\n".join(words)
 
+    def known(self):
+        file = f"{self.name}.txt"
+        return read_inputs(CORPUS / file) + read_inputs(SEEDS / file)
+
     def merge(self):
         """Reduces corpus and finds to inputs that each reach a place no other does."""
-        old, finds = corpus(self.name), FINDS / self.name
+        finds = FINDS / self.name
         finds.mkdir(parents=True, exist_ok=True)
-        fresh = FINDS / f"{self.name}-merged"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        # Places only, not how often each: a tenth of the inputs, which are read by people, too.
-        done = self.start("-merge=1", "-use_counters=0", str(fresh), str(old), str(finds))
-        if done.returncode:
-            return False, "\n".join([f"FAIL  {self.name}: merging", *done.stdout.splitlines()[-30:]])
-        shutil.rmtree(old)
-        shutil.move(fresh, old)
-        sizes = [path.stat().st_size for path in old.iterdir()]
-        return True, f"PASS  {self.name}: {len(sizes)} inputs, {sum(sizes):,} bytes"
+        with (tempfile.TemporaryDirectory(prefix="wsabi-fuzz-") as fresh,
+              tempfile.TemporaryDirectory(prefix="wsabi-fuzz-") as known):
+            expand(Path(known), self.known())
+            # Places only, not how often each: a tenth of the inputs.
+            done = self.start("-merge=1", "-use_counters=0", fresh, known, str(finds))
+            if done.returncode:
+                return False, "\n".join([f"FAIL  {self.name}: merging", *done.stdout.splitlines()[-30:]])
+            seeds = set(read_inputs(SEEDS / f"{self.name}.txt"))
+            kept = [data for data in contents(Path(fresh)) if data not in seeds]
+            return True, f"PASS  {self.name}: {write_inputs(CORPUS / f'{self.name}.txt', kept)}"
 
 
 def main():
@@ -146,10 +192,13 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="TARGET")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--merge", action="store_true")
+    parser.add_argument("--seeds", action="store_true")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     if args.seconds < 1 or args.jobs < 1:
         parser.error("--seconds and --jobs have to be at least 1")
+    if args.seeds:
+        return seeds()
     if shutil.which("cargo-fuzz") is None:
         print("SKIP  fuzz: cargo-fuzz is missing (cargo install cargo-fuzz --locked)")
         print("0 passed, 0 failed, 1 skipped")
@@ -173,7 +222,7 @@ def main():
             good, text = run.merge()
         elif args.smoke:
             with tempfile.TemporaryDirectory(prefix="wsabi-fuzz-") as finds:
-                good, text = run.fuzz(SMOKE_SECONDS, Path(finds))
+                good, text = run.fuzz(SMOKE_SECONDS, Path(finds), least=1)
         else:
             good, text = run.fuzz(args.seconds, FINDS / name)
         print(text, flush=True)

@@ -3,6 +3,7 @@
 
     tools/coverage.py                     core/src/protocol, at least 98 % of its lines
     tools/coverage.py --floor 90 core/src another folder, another floor
+    tools/coverage.py --only wsabi splits some of the test programs, for a quick look
 
 Builds the core's tests with rustc's own instrumentation, runs them, and lists every line that
 none of them ran. Tests do not count as lines. Exit code 1 below the floor or when a test fails,
@@ -36,11 +37,14 @@ def llvm_major():
     return int(re.search(r"^LLVM version: (\d+)", rustc("-vV"), re.M)[1])
 
 
+def host():
+    return re.search(r"^host: (\S+)", rustc("-vV"), re.M)[1]
+
+
 def llvm_tools():
     """(llvm-profdata, llvm-cov) that read this rustc's profiles; None when there are none."""
     names, major = ("llvm-profdata", "llvm-cov"), llvm_major()
-    host = re.search(r"^host: (\S+)", rustc("-vV"), re.M)[1]
-    own = Path(rustc("--print", "sysroot").strip()) / "lib" / "rustlib" / host / "bin"
+    own = Path(rustc("--print", "sysroot").strip()) / "lib" / "rustlib" / host() / "bin"
     if all((own / name).exists() for name in names):
         return [str(own / name) for name in names]
     # A newer LLVM reads an older one's profiles, not the other way round.
@@ -57,10 +61,14 @@ def llvm_tools():
     return None
 
 
-def build():
+def build(only):
     """The core's test programs, built with instrumentation."""
-    done = subprocess.run(["cargo", "test", "-p", "wsabi", "--tests", "--no-run", "--message-format",
-                           "json-render-diagnostics", "--target-dir", str(BUILD)], cwd=ROOT,
+    chosen = [word for name in only
+              for word in (["--lib"] if name == "wsabi" else ["--test", name])] or ["--tests"]
+    # With a target named, what runs while building is not instrumented.
+    done = subprocess.run(["cargo", "test", "-p", "wsabi", *chosen, "--no-run", "--message-format",
+                           "json-render-diagnostics", "--target-dir", str(BUILD), "--target", host()],
+                          cwd=ROOT,
                           stdout=subprocess.PIPE, text=True,
                           env={**os.environ, "RUSTFLAGS": "-Cinstrument-coverage"})
     if done.returncode:
@@ -132,6 +140,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default=FOLDER)
     parser.add_argument("--floor", type=float, default=FLOOR, metavar="PERCENT")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     args = parser.parse_args()
     folder = (ROOT / args.folder).resolve()
     if not folder.is_dir():
@@ -141,7 +150,7 @@ def main():
         print(f"missing: llvm-cov and llvm-profdata ({HOW})", file=sys.stderr)
         return 2
     profdata, cov = tools
-    programs = build()
+    programs = build(args.only)
     raw, merged = BUILD / "raw", BUILD / "all.profdata"
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir(parents=True)
@@ -164,7 +173,7 @@ def main():
     if not good:
         print("FAIL  a test failed under instrumentation")
     if share < args.floor:
-        print(f"FAIL  less than {args.floor:g} %")
+        print(f"FAIL  less than {args.floor:g} %" + (" by some of the tests" if args.only else ""))
     return 0 if good and share >= args.floor else 1
 
 

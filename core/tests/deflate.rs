@@ -516,3 +516,53 @@ fn a_compressor_of_ones_own_is_let_go_when_it_idles() {
     let seen = receive(Role::Client, &agreed, &config, &out, &[]);
     assert_eq!(seen, [text.clone(), text.clone(), text]);
 }
+
+#[test]
+fn what_was_agreed_on_is_told_and_ends_with_the_close() {
+    let (agreed, config) = (agreed(12, 12, true), config(DeflateOptions::default()));
+    let mut connection =
+        Connection::with_deflate(Role::Server, Some(&agreed), &config, Time::ORIGIN);
+    assert_eq!(connection.agreed(), Some(&agreed));
+    let without = Connection::with_deflate(Role::Server, None, &config, Time::ORIGIN);
+    assert_eq!(without.agreed(), None);
+    let (mut out, mut compressors) = (Vec::new(), Compressors::default());
+    let mut tools = Tools {
+        now: Time::ORIGIN,
+        config: &config,
+        random: &mut Key,
+        compressors: &mut compressors,
+        out: &mut out,
+    };
+    connection
+        .send()
+        .text(&"again and again ".repeat(100), &mut tools)
+        .unwrap();
+    connection.close(Some(1000), "", &mut tools).unwrap();
+    let late = connection.send().text("late", &mut tools).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Closed);
+    assert!(out.ends_with(&[0x88, 2, 0x03, 0xe8]));
+}
+
+/// A compressed message is let in as long as something that fits could have become it.
+#[test]
+fn a_compressed_message_that_is_itself_too_long_is_refused_by_its_header() {
+    let agreed = agreed(15, 15, false);
+    let mut config = config(DeflateOptions::default());
+    config.max_message_bytes = 1000;
+    let most = 1000 + 1000 / 8 + (1u64 << 20);
+    for (len, fits) in [(most - 1, true), (most, true), (most + 1, false)] {
+        let mut wire = vec![0xc2, 127];
+        wire.extend_from_slice(&len.to_be_bytes());
+        let seen = receive(Role::Client, &agreed, &config, &wire, &[]);
+        match &seen[..] {
+            [] => assert!(fits, "{len}"),
+            [Seen::Failed(ErrorKind::MessageTooBig, detail)] => {
+                assert!(
+                    !fits && detail.contains("max_message_bytes, 1000"),
+                    "{detail}"
+                );
+            }
+            other => panic!("{len}: {other:?}"),
+        }
+    }
+}

@@ -14,26 +14,27 @@ use crate::handshake::{
     wsabi_handshake_subprotocol_at, wsabi_handshake_subprotocol_count, wsabi_handshake_target,
 };
 use crate::host::wsabi_loop;
+use crate::messages::{WSABI_CHUNK_FIRST, WSABI_CHUNK_LAST, WSABI_TEXT, wsabi_message};
 use crate::types::{
-    WSABI_STATE_CONNECTING, WSABI_STATE_OPEN, WSABI_TEXT, wsabi_close, wsabi_conn, wsabi_error,
-    wsabi_handlers, wsabi_handshake, wsabi_header, wsabi_message, wsabi_server, wsabi_stopped,
-    wsabi_str,
+    WSABI_STATE_CONNECTING, WSABI_STATE_OPEN, wsabi_close, wsabi_conn, wsabi_error, wsabi_handlers,
+    wsabi_handshake, wsabi_header, wsabi_server, wsabi_stopped, wsabi_str,
 };
 use crate::world::{End, Owner, World, check, user};
 
-pub(crate) fn handlers(owner: *const Owner, is_server: bool) -> wsabi_handlers {
+pub(crate) fn handlers(owner: *const Owner, is_server: bool, chunks: bool) -> wsabi_handlers {
     wsabi_handlers {
         on_upgrade: is_server.then_some(on_upgrade as _),
         on_http: is_server.then_some(on_http as _),
         on_open: Some(on_open),
         on_message: Some(on_message),
+        on_chunk: chunks.then_some(on_chunk as _),
         on_drain: Some(on_drain),
         on_ping: Some(on_ping),
         on_pong: Some(on_pong),
         on_close: Some(on_close),
         on_error: is_server.then_some(on_error as _),
         on_stopped: is_server.then_some(on_stopped as _),
-        reserved: [ptr::null_mut(); 6],
+        reserved: [ptr::null_mut(); 5],
         user: user(owner),
     }
 }
@@ -239,21 +240,61 @@ unsafe extern "C" fn on_message(
     // SAFETY: as in `on_upgrade`, and the message lives.
     let ((world, owner), message) = unsafe { (enter(pointer, user), &*message) };
     let place = open_end(world, owner, conn);
-    assert!(!message.data.is_null() && message.reserved == 0);
+    assert!(!message.data.is_null() && message.struct_size == size_of::<wsabi_message>());
     // SAFETY: the message has as many octets.
-    let payload = unsafe { slice::from_raw_parts(message.data, message.len) };
-    assert!(message.r#type != WSABI_TEXT || std::str::from_utf8(payload).is_ok());
-    {
-        let mut ends = world.ends.borrow_mut();
-        let heard = ends[place].heard;
-        ends[place].heard += 1;
-        if let Some(peer) = ends[place].peer {
-            let (kind, sent) = ends[peer].sent.get(heard).expect("it was sent");
-            assert!(
-                (*kind, sent.as_slice()) == (message.r#type, payload),
-                "another message"
-            );
-        }
+    let payload = unsafe { slice::from_raw_parts(message.data.cast::<u8>(), message.len) };
+    heard(world, place, message.r#type, payload);
+    go_on(world);
+}
+
+/// A whole message has arrived: the next of the peer's.
+fn heard(world: &World<'_>, place: usize, kind: u32, payload: &[u8]) {
+    assert!(kind != WSABI_TEXT || std::str::from_utf8(payload).is_ok());
+    let mut ends = world.ends.borrow_mut();
+    let heard = ends[place].heard;
+    ends[place].heard += 1;
+    let sure = |peer: &usize| !ends[*peer].unsure;
+    if let Some(peer) = ends[place].peer.filter(sure) {
+        let (sent_kind, sent) = ends[peer].sent.get(heard).expect("it was sent");
+        assert!(
+            (*sent_kind, sent.as_slice()) == (kind, payload),
+            "another message"
+        );
+    }
+}
+
+unsafe extern "C" fn on_chunk(
+    pointer: *mut wsabi_loop,
+    conn: wsabi_conn,
+    kind: u32,
+    data: *const c_void,
+    len: usize,
+    flags: u32,
+    user: *mut c_void,
+) {
+    // SAFETY: as in `on_upgrade`.
+    let (world, owner) = unsafe { enter(pointer, user) };
+    let place = open_end(world, owner, conn);
+    let (first, last) = (
+        flags & WSABI_CHUNK_FIRST != 0,
+        flags & WSABI_CHUNK_LAST != 0,
+    );
+    assert!(!data.is_null() && flags < 4 && (len > 0 || last));
+    // SAFETY: the chunk has as many octets.
+    let payload = unsafe { slice::from_raw_parts(data.cast::<u8>(), len) };
+    assert!(
+        kind != WSABI_TEXT || std::str::from_utf8(payload).is_ok(),
+        "text is cut in a character"
+    );
+    let begun = world.ends.borrow_mut()[place].begun.take();
+    assert_eq!(begun.is_none(), first);
+    let (begun, mut whole) = begun.unwrap_or((kind, Vec::new()));
+    assert_eq!(begun, kind);
+    whole.extend_from_slice(payload);
+    if last {
+        heard(world, place, kind, &whole);
+    } else {
+        world.ends.borrow_mut()[place].begun = Some((kind, whole));
     }
     go_on(world);
 }
@@ -310,6 +351,7 @@ unsafe extern "C" fn on_close(
             "a server is told of what has opened"
         );
         end.closed = true;
+        end.dropped = close.messages_dropped;
         assert!(end.opened || close.clean == 0);
         if close.clean == 1
             && let Some(peer) = end.peer
@@ -319,12 +361,12 @@ unsafe extern "C" fn on_close(
         }
     }
     check(close.status);
-    assert_eq!(close.clean == 1, close.status == 0);
-    assert_eq!(close.clean == 1, close.code != 1006);
+    assert!(close.clean == 0 || (close.status == 0 && close.messages_dropped == 0));
+    assert!(close.clean == 0 || close.code != 1006);
     // SAFETY: the views live as long as the callback.
     let (reason, detail) = unsafe { (octets(close.reason), octets(close.detail)) };
     assert!(reason.len() <= 123 && std::str::from_utf8(&reason).is_ok());
-    assert_eq!(close.clean == 1, detail.is_empty());
+    assert_eq!(close.status == 0, detail.is_empty());
     go_on(world);
     if !owner.is_server {
         owner.ended.set(true);

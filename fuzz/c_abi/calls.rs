@@ -14,7 +14,10 @@ use crate::callbacks::{dropped, handlers, posted};
 use crate::conn::*;
 use crate::host::wsabi_loop;
 use crate::r#loop::*;
+use crate::messages::*;
+use crate::send::*;
 use crate::server::*;
+use crate::shared;
 use crate::status::*;
 use crate::types::*;
 use crate::world::{End, Owner, Server, World, check};
@@ -33,7 +36,9 @@ pub(crate) fn call(world: &World<'_>) {
     let Some(pointer) = world.usable(at) else {
         return;
     };
-    match world.next::<u8>() % 32 {
+    match world.next::<u8>() % 36 {
+        32 | 33 => shared::send(world, at, pointer),
+        34 | 35 => shared::prepared(world, at, pointer),
         0..=4 => dispatch(world, at),
         5..=7 => send(world, at, pointer),
         8 => fragment(world, at, pointer),
@@ -72,7 +77,7 @@ pub(crate) fn call(world: &World<'_>) {
 }
 
 /// A connection's number: mostly of this loop, perhaps stale, perhaps never given.
-fn pick(world: &World<'_>, at: usize) -> u64 {
+pub(crate) fn pick(world: &World<'_>, at: usize) -> u64 {
     let index = world.below(24);
     let ends = world.ends.borrow();
     let own: Vec<u64> = ends
@@ -150,7 +155,7 @@ fn run(world: &World<'_>, at: usize) {
 }
 
 /// What a send has to answer, and that nothing is queued when it is refused.
-fn check_send(
+pub(crate) fn check_send(
     world: &World<'_>,
     at: usize,
     pointer: *mut wsabi_loop,
@@ -472,6 +477,23 @@ fn limits(world: &World<'_>) -> wsabi_limits {
     limits
 }
 
+/// How messages are compressed: not, by default, or in some other way, which may be refused.
+fn deflate(world: &World<'_>) -> wsabi_deflate {
+    // SAFETY: the struct is numbers only, of which all may be zero.
+    let mut deflate: wsabi_deflate = unsafe { core::mem::zeroed() };
+    let choice = world.next::<u8>();
+    deflate.enabled = u32::from(choice > 100);
+    if choice > 150 {
+        deflate.server_max_window_bits = 8 + u32::from(choice % 8);
+        deflate.client_max_window_bits = 15;
+        deflate.server_context_takeover = u32::from(choice >> 1 & 1);
+        deflate.client_context_takeover = u32::from(choice >> 2 & 1);
+        deflate.min_bytes = 1;
+        deflate.mem_level = 1;
+    }
+    deflate
+}
+
 fn listen(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     let owner = world.owner(at, true);
     let number = world.owners.borrow().len();
@@ -482,8 +504,9 @@ fn listen(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     // SAFETY: zeros are the defaults.
     let mut options: wsabi_server_options = unsafe { core::mem::zeroed() };
     options.struct_size = size_of_struct::<wsabi_server_options>(world);
-    options.handlers = handlers(owner, true);
+    options.handlers = handlers(owner, true, world.next());
     options.limits = limits(world);
+    options.deflate = deflate(world);
     options.unix_path = c_path.as_ptr();
     options.subprotocols = subprotocols.as_ptr();
     options.subprotocol_count = count;
@@ -567,8 +590,9 @@ fn connect(world: &World<'_>, at: usize, pointer: *mut wsabi_loop) {
     // SAFETY: zeros are the defaults.
     let mut options: wsabi_client_options = unsafe { core::mem::zeroed() };
     options.struct_size = size_of::<wsabi_client_options>();
-    options.handlers = handlers(owner, false);
+    options.handlers = handlers(owner, false, world.next());
     options.limits = limits(world);
+    options.deflate = deflate(world);
     // Without it a URL could name a host, which would be looked up.
     options.unix_path = c_path.as_ptr();
     options.subprotocols = subprotocols.as_ptr();
@@ -646,6 +670,8 @@ fn nonsense(world: &World<'_>, pointer: *mut wsabi_loop) {
             wsabi_loop_new(ptr::null(), ptr::null_mut()),
             wsabi_loop_stats(pointer, ptr::null_mut(), 8),
             wsabi_loop_post(pointer, None, None, ptr::null_mut()),
+            wsabi_conn_send(pointer, u64::MAX, ptr::null()),
+            wsabi_conn_deflate(pointer, conn, ptr::null_mut()),
             wsabi_conn_send_text(no_loop, conn, c"a".as_ptr(), 1),
             wsabi_conn_send_fragment(no_loop, conn, WSABI_TEXT, none, 0, 1),
             wsabi_conn_ping(no_loop, conn, none, 0),

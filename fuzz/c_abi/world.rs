@@ -13,6 +13,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use crate::conn::wsabi_conn_state;
 use crate::host::wsabi_loop;
 use crate::r#loop::{wsabi_loop_dispatch, wsabi_loop_free, wsabi_loop_new};
+use crate::messages::wsabi_prepared;
+use crate::prepared::wsabi_prepared_free;
 use crate::status::{WSABI_E_PANIC, WSABI_OK, wsabi_last_error, wsabi_status_name};
 use crate::types::WSABI_STATE_CLOSED;
 
@@ -58,6 +60,12 @@ pub(crate) struct End {
     pub(crate) heard: usize,
     /// The index of the other end, if it is one of ours.
     pub(crate) peer: Option<usize>,
+    /// Something is in `sent` that may have been refused.
+    pub(crate) unsure: bool,
+    /// The message that is arriving in chunks.
+    pub(crate) begun: Option<(u32, Vec<u8>)>,
+    /// What was accepted and never handed to the system.
+    pub(crate) dropped: u64,
 }
 
 pub(crate) struct Server {
@@ -65,6 +73,12 @@ pub(crate) struct Server {
     pub(crate) id: u64,
     pub(crate) path: PathBuf,
     pub(crate) owner: *const Owner,
+}
+
+pub(crate) struct Prepared {
+    pub(crate) pointer: *mut wsabi_prepared,
+    pub(crate) kind: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 pub(crate) struct World<'a> {
@@ -80,6 +94,10 @@ pub(crate) struct World<'a> {
     pub(crate) raw: RefCell<Vec<UnixStream>>,
     pub(crate) posted: Cell<u32>,
     pub(crate) made_or_dropped: Cell<u32>,
+    pub(crate) prepared: RefCell<Vec<Prepared>>,
+    /// Payloads that were given away, and those whose hooks were called.
+    pub(crate) given: Cell<u32>,
+    pub(crate) given_back: Cell<u32>,
 }
 
 impl<'a> World<'a> {
@@ -96,6 +114,9 @@ impl<'a> World<'a> {
             raw: RefCell::default(),
             posted: Cell::new(0),
             made_or_dropped: Cell::new(0),
+            prepared: RefCell::default(),
+            given: Cell::new(0),
+            given_back: Cell::new(0),
         })
     }
 
@@ -212,7 +233,27 @@ impl<'a> World<'a> {
         self.check_stale();
         self.free(0);
         self.free(1);
-        for end in self.ends.borrow().iter() {
+        for prepared in self.prepared.borrow_mut().drain(..) {
+            // SAFETY: it was not freed.
+            unsafe { wsabi_prepared_free(prepared.pointer) };
+        }
+        assert_eq!(
+            self.given.get(),
+            self.given_back.get(),
+            "each payload is given back"
+        );
+        let ends = self.ends.borrow();
+        for end in ends.iter() {
+            if let Some(peer) = end.peer.filter(|_| !end.unsure && end.closed) {
+                let handed = (end.sent.len() + usize::from(end.unfinished.is_some())) as u64;
+                let left = handed
+                    .checked_sub(end.dropped)
+                    .expect("no more is dropped than was sent");
+                assert!(
+                    ends[peer].heard as u64 <= left,
+                    "what was dropped has arrived"
+                );
+            }
             // A handshake that fails at a server ends without a word to its connection.
             assert!(
                 end.closed || (end.is_server && !end.opened),

@@ -28,8 +28,16 @@ mod host;
 mod library;
 #[path = "../../ffi/src/loop.rs"]
 mod r#loop;
+#[path = "../../ffi/src/messages.rs"]
+mod messages;
 #[path = "../../ffi/src/options.rs"]
 mod options;
+#[path = "../../ffi/src/payload.rs"]
+mod payload;
+#[path = "../../ffi/src/prepared.rs"]
+mod prepared;
+#[path = "../../ffi/src/send.rs"]
+mod send;
 #[path = "../../ffi/src/server.rs"]
 mod server;
 #[path = "../../ffi/src/status.rs"]
@@ -41,6 +49,8 @@ mod types;
 mod callbacks;
 #[path = "../c_abi/calls.rs"]
 mod calls;
+#[path = "../c_abi/shared.rs"]
+mod shared;
 #[path = "../c_abi/world.rs"]
 mod world;
 

@@ -29,6 +29,7 @@ struct Wishes {
     spoken: Vec<String>,
     choice: Choice,
     response_headers: Vec<(String, String)>,
+    deflate_offer: Option<String>,
     client_deflate: Option<Deflate>,
     server_deflate: Option<Deflate>,
     refusal: Option<(u16, Vec<u8>)>,
@@ -130,6 +131,7 @@ fuzz_target!(|wishes: Wishes| {
         subprotocols: wishes.offered,
         origin: wishes.origin,
         headers: wishes.request_headers,
+        deflate_offer: wishes.deflate_offer,
     };
     let policy = ServerPolicy {
         subprotocols: wishes.spoken,

@@ -414,3 +414,24 @@ fn silence_detail(kind: ErrorKind, config: &Config) -> String {
 fn truncated(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_REASON)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_have_the_codes_of_the_rfc() {
+        for &kind in ErrorKind::ALL {
+            let expected = match kind {
+                ErrorKind::Protocol => 1002,
+                ErrorKind::InvalidText | ErrorKind::InvalidDeflate => 1007,
+                ErrorKind::TooManyFragments => 1008,
+                ErrorKind::MessageTooBig => 1009,
+                ErrorKind::OverBudget => 1013,
+                _ => 1011,
+            };
+            let code = close_code_of(&Error::new(kind, "why"));
+            assert_eq!(code.as_u16(), expected, "{kind:?}");
+        }
+    }
+}

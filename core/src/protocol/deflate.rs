@@ -378,3 +378,46 @@ fn or_no_memory<T>(bytes: usize, make: impl FnOnce() -> T) -> Result<T> {
 fn no_memory() -> Error {
     Error::new(ErrorKind::NoMemory, "no memory to compress or decompress")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(window_bits: u8) -> Shape {
+        Shape::new(window_bits, &DeflateOptions::default())
+    }
+
+    #[test]
+    fn what_is_kept_for_all_is_bounded() {
+        let mut compressors = Compressors::default();
+        for window_bits in 9..=15 {
+            let made = compressors.compress(shape(window_bits), b"abcabcabc", true);
+            assert!(made.is_ok_and(|made| !made.is_empty()));
+        }
+        assert_eq!(compressors.shared.len(), KEEP);
+        // Random octets, which do not get smaller.
+        let mut state = 1u32;
+        let noise: Vec<u8> = (0..KEEP_SCRATCH + 1)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        compressors.compress(shape(9), &noise, true).unwrap();
+        assert!(compressors.scratch.len() > KEEP_SCRATCH);
+        compressors.compress(shape(9), b"a", true).unwrap();
+        assert!(compressors.scratch.len() <= KEEP_SCRATCH);
+        let mut inflaters = Inflaters::default();
+        let all: Vec<Inflater> = (0..=KEEP).map(|_| inflaters.take(&[]).unwrap()).collect();
+        all.into_iter()
+            .for_each(|inflater| inflaters.put_back(inflater));
+        assert_eq!(inflaters.free.len(), KEEP);
+    }
+
+    #[test]
+    fn what_is_shown_for_debugging_has_no_data() {
+        let (compressor, inflater) = (Compressor::new(shape(9)).unwrap(), Inflater::new().unwrap());
+        let text = format!("{compressor:?} {inflater:?}");
+        assert_eq!(text, "Compressor Inflater");
+    }
+}

@@ -282,3 +282,72 @@ pub(crate) fn truncated(text: &str) -> &[u8] {
     let end = end.into_iter().find(|&end| text.is_char_boundary(end));
     &text.as_bytes()[..end.unwrap_or(0)]
 }
+
+/// The fenced block of this name.
+pub(crate) fn block(section: &Section, name: &str) -> Option<Vec<String>> {
+    let found = section.blocks.iter().find(|(block, _)| block == name);
+    found.map(|(_, lines)| lines.clone())
+}
+
+/// The octets of a head.
+pub(crate) fn head(lines: &[Vec<u8>]) -> Vec<u8> {
+    let mut head: Vec<u8> = lines
+        .iter()
+        .flat_map(|line| [line, &b"\r\n"[..]].concat())
+        .collect();
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// The input of a row: the lines with the changes, or octets as they stand.
+pub(crate) fn changed(base: &[String], change: &str) -> Vec<u8> {
+    if let Some(octets) = change.strip_prefix("octets ") {
+        return all_octets(&tokens(octets));
+    }
+    let mut lines: Vec<Vec<u8>> = base.iter().map(|line| unescape(line)).collect();
+    for change in cell_lines(change) {
+        apply(&mut lines, change.trim());
+    }
+    head(&lines)
+}
+
+fn apply(lines: &mut Vec<Vec<u8>>, change: &str) {
+    let called = |line: &[u8], name: &str| {
+        line.get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+            && line.get(name.len()) == Some(&b':')
+    };
+    if change == "=" {
+    } else if let Some(name) = change.strip_prefix("- ") {
+        let before = lines.len();
+        lines.retain(|line| !called(line, name));
+        assert!(lines.len() < before, "there is no {name} to remove");
+    } else if let Some(field) = change.strip_prefix("+ ") {
+        let (count, field) = match field.split_once("* ") {
+            Some((count, field)) => (count.parse().expect("a count"), field),
+            None => (1, field),
+        };
+        lines.extend(std::iter::repeat_n(unescape(field), count));
+    } else if is_first_line(change) {
+        lines[0] = unescape(change);
+    } else {
+        let (name, _) = change.split_once(':').expect("Name: value");
+        let line = lines.iter_mut().find(|line| called(line, name));
+        *line.unwrap_or_else(|| panic!("there is no {name} to replace")) = unescape(change);
+    }
+}
+
+fn is_first_line(change: &str) -> bool {
+    change.starts_with("HTTP/") || change.contains(" HTTP/") || change.starts_with("first line ")
+}
+
+pub(crate) const SAMPLE_REQUEST: &str = "GET /chat HTTP/1.1, Host: server.example.com, Upgrade: websocket, \
+    Connection: Upgrade, Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==, Sec-WebSocket-Version: 13";
+
+pub(crate) const SAMPLE_RESPONSE: &str = "HTTP/1.1 101 Switching Protocols, Upgrade: websocket, \
+    Connection: Upgrade, Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// The elements of a setting, or the lines of a sample.
+pub(crate) fn list(text: &str) -> Vec<String> {
+    text.split(", ").map(str::to_owned).collect()
+}

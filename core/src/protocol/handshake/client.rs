@@ -248,4 +248,45 @@ mod tests {
         };
         assert_eq!(fine.validate(), Ok(()));
     }
+
+    #[test]
+    fn an_offer_that_an_application_has_written_is_read_before_it_is_sent() {
+        let options = |offer: &str| RequestOptions {
+            deflate_offer: Some(offer.to_owned()),
+            ..RequestOptions::default()
+        };
+        refused(&options("permessage-deflate; server_max_window_bits=7"));
+        refused(&options("permessage-deflate\r\nX: y"));
+        let offer = "permessage-deflate; server_no_context_takeover";
+        let (options, mut out) = (options(offer), Vec::new());
+        assert_eq!(options.validate(), Ok(()));
+        let deflate = DeflateOptions::default();
+        let handshake = request("a", "/", &options, Some(&deflate), &mut Zeros, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(&format!("Sec-WebSocket-Extensions: {offer}\r\n")));
+        let accept = String::from_utf8(handshake.expected.to_vec()).unwrap();
+        for (answer, opens) in [
+            (offer, true),
+            ("permessage-deflate", false),
+            (
+                "permessage-deflate; server_no_context_takeover; client_max_window_bits=9",
+                false,
+            ),
+        ] {
+            let head = format!(
+                "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: {answer}\r\n\r\n"
+            );
+            let response = ResponseHead::parse(head.as_bytes(), 10).unwrap();
+            assert_eq!(handshake.check(&response).is_ok(), opens, "{answer}");
+        }
+    }
+
+    struct Zeros;
+
+    impl Random for Zeros {
+        fn fill(&mut self, buffer: &mut [u8]) {
+            buffer.fill(0);
+        }
+    }
 }

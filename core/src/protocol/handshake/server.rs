@@ -495,6 +495,7 @@ mod tests {
             ("http://a]", "a]", false),
             ("http://[::g]", "[::g]", false),
             ("http://[::1]x", "[::1]x", false),
+            ("ht tp://example.com", "example.com", false),
             ("null", "example.com", false),
             ("http://", "example.com", false),
             ("http://example.com/path", "example.com", false),
