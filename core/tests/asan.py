@@ -65,8 +65,8 @@ def main():
     missed = planted()
     # Documentation's examples are built by rustdoc, which would need the flags again.
     status = subprocess.run(
-        ["cargo", "test", "-p", "wsabi", "--lib", "--tests", "--no-fail-fast", "--target",
-         sanitizers.host(), "--target-dir", sanitizers.folder("address"), *sys.argv[1:]],
+        ["cargo", "test", "-p", "wsabi", "--no-fail-fast", "--target", sanitizers.host(),
+         "--target-dir", sanitizers.folder("address"), *(sys.argv[1:] or ["--lib", "--tests"])],
         cwd=ROOT, env=environment()).returncode
     return 1 if missed or status else 0
 
