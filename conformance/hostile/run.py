@@ -32,16 +32,16 @@ LANGUAGES = ("c", "python", "node")
 # messages (8 MiB) and for output (4 MiB); in Node.js also payloads that the collector has not come
 # to, of which V8 lets more than 100 MiB come together.
 OWN = {"c": 16 * MIB, "cpp": 16 * MIB, "rust": 16 * MIB, "python": 20 * MIB, "node": 160 * MIB}
-# glibc's threshold for giving memory back, at its own initial value. Set, it stays there; unset, it
-# adapts to what was freed, up to 64 MiB, and whatever lies below the last piece in use is kept for
-# the process. So what a server holds is measured with it, and judged strictly, in a second server
-# beside the one that is started as users do. That one may have half as much again in holes.
-STEADY = {"MALLOC_TRIM_THRESHOLD_": "131072"}
+# glibc gives back what was freed when nothing in use lies above it, and buffers that grow lie
+# wherever they began: what stays depends on luck, and is used again. Here every piece of 16 KiB or
+# more has a mapping of its own, which goes when it is freed. So what a server holds is measured with
+# it, and judged strictly, in a second server beside the one that is started as users do. That one
+# may have half as much again in holes.
+STEADY = {"MALLOC_MMAP_THRESHOLD_": "16384"}
 HOLES = 1.5
-# What the steady one may keep of an attack, in pieces that are too small to be given back one by
-# one: in Node.js each payload of less than 128 KiB is such a piece. Both use again what they keep:
-# no later attack may take more than the greatest before.
-KEPT = {"c": 1 / 8, "cpp": 1 / 8, "rust": 1 / 8, "python": 1 / 8, "node": 3 / 4}
+# What the steady one may keep of an attack, in smaller pieces, of which Node.js has more. Both use
+# again what they keep: no later attack may take more than the greatest before.
+KEPT = {"c": 1 / 16, "cpp": 1 / 16, "rust": 1 / 16, "python": 1 / 16, "node": 1 / 4}
 SETTLE = 30  # seconds
 
 
