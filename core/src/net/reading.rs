@@ -160,6 +160,9 @@ impl Loop {
                 context.poller.blocked(id.as_u64(), Interest::READ);
                 if broken {
                     context.end(id, lost("the transport takes no more output"), true);
+                } else {
+                    // Room may have been made for what has not come.
+                    context.account(id);
                 }
                 return;
             }
