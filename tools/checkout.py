@@ -165,10 +165,10 @@ def environment(name, requirements):
     return python
 
 
-def websockets_python():
-    """The interpreter of a virtual environment that has Python's `websockets`."""
+def interop_python():
+    """The interpreter of a virtual environment that has Python's `websockets` and `aiohttp`."""
     if sys.version_info < (3, 11):
-        raise Unavailable(f"websockets needs Python >= 3.11, this is {sys.version.split()[0]}")
+        raise Unavailable(f"the peer in Python needs Python >= 3.11, this is {sys.version.split()[0]}")
     return environment("venv-interop", (INTEROP / "requirements.txt").read_text())
 
 
