@@ -12,6 +12,7 @@ The cases are in cases.json. One line for each case and direction, and a closing
 `N passed, N failed, N skipped`. Exit code 0 when something passed and nothing failed.
 """
 import argparse
+import contextlib
 import json
 import shlex
 import sys
@@ -202,12 +203,24 @@ def runs(args, role, subject, peer, turn):
     return found + [compressed_run(args, role, subject, peer, *pair) for pair in chosen]
 
 
-def results(program, agreed, on_other=lambda message: False):
+def next_line(program, beside):
+    """A line of `program`'s, which soon has nothing to say once `beside` has ended."""
+    end = time.monotonic() + STALL
+    while time.monotonic() < end:
+        alive = beside.process.poll() is None
+        with contextlib.suppress(TimeoutError):
+            return program.line(2 if alive else 20)
+        if not alive:
+            raise TimeoutError(f"{beside.argv[0]} has ended")
+    raise TimeoutError(f"no line from it for {STALL} s")
+
+
+def results(program, beside, agreed, on_other=lambda message: False):
     """(case, why) as they come, until the program ends or `on_other` says so; into `agreed`, what
     the responses said of extensions."""
     while True:
         try:
-            line = program.line(STALL)
+            line = next_line(program, beside)
         except TimeoutError as e:
             print(f"note: {program.argv[0]} was ended: {e}")
             return
@@ -267,7 +280,7 @@ def test_server(report, peer, subject, run):
             return False
 
         with peer.run(WORK / "driver.log", "drive", run.file(), url, *run.peer_flags) as driver:
-            for name, why in results(driver, agreed, on_other):
+            for name, why in results(driver, server, agreed, on_other):
                 got.setdefault(name, []).append(why)
             settle(report, where, run, got, agreed, server)
         server.terminate()
@@ -282,7 +295,7 @@ def test_client(report, peer, subject, run):
         if url is None:
             raise RuntimeError(f"{peer.name} did not listen{judge.tail()}")
         with subject.run(WORK / "client.log", run.flags, url) as client:
-            for name, why in results(judge, agreed, lambda message: message.get("done")):
+            for name, why in results(judge, client, agreed, lambda message: message.get("done")):
                 got.setdefault(name, []).append(why)
             settle(report, where, run, got, agreed, client)
             report.case(where, "the client ends with 0 after /updateReports", ended(client, 30))
