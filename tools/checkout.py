@@ -172,6 +172,25 @@ def interop_python():
     return environment("venv-interop", (INTEROP / "requirements.txt").read_text())
 
 
+def tungstenite():
+    """The program that drives Rust's `tungstenite`."""
+    folder = TARGET / "tungstenite"
+    with locked("tungstenite"):
+        run_quietly(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path",
+                     INTEROP / "tungstenite" / "Cargo.toml", "--target-dir", folder])
+    return folder / "release" / "wsabi-interop-tungstenite"
+
+
+def gorilla():
+    """The program that drives Go's gorilla/websocket."""
+    if shutil.which("go") is None:
+        raise Unavailable("go is missing: apt-get install golang-go, or make deps-apt")
+    program = TARGET / "gorilla" / "gorilla"
+    with locked("gorilla"):
+        run_quietly(["go", "build", "-mod=readonly", "-o", program, "."], cwd=INTEROP / "gorilla")
+    return program
+
+
 def node_modules():
     """A node_modules folder that has npm's `ws`."""
     for tool in ("node", "npm"):

@@ -86,10 +86,19 @@ def ws_peer(name):
     return ["node", HERE / "ws_peer.cjs"], {"NODE_PATH": str(checkout.node_modules())}
 
 
+def tungstenite_peer(name):
+    return [checkout.tungstenite()], {}
+
+
+def gorilla_peer(name):
+    return [checkout.gorilla()], {}
+
+
 @dataclass(frozen=True)
 class Library:
     start: object  # name -> (argv, environment)
     deflate: bool = True
+    echoes: bool = True  # has an echo server and client
     lacks: tuple = ()  # what cases need that it cannot do: keys of a case or of its messages
 
 
@@ -97,11 +106,13 @@ PEERS = {
     "websockets": Library(python_peer),
     "ws": Library(ws_peer),
     "aiohttp": Library(python_peer, lacks=("fragments", "close without a code")),
+    "tungstenite": Library(tungstenite_peer, deflate=False, echoes=False),
+    "gorilla": Library(gorilla_peer, deflate=False, echoes=False, lacks=("fragments",)),
 }
 
 
 class Peer:
-    """A foreign library: how its four modes are started."""
+    """A foreign library: how its modes are started."""
 
     def __init__(self, name):
         self.name = name
@@ -135,7 +146,7 @@ def subjects(args, role, peers):
     last = "0" if role == "server" else "{url}"
     if args.self:
         return [Subject(f"{p.name} echo-{role}", [*p.start, f"echo-{role}", last], p.env)
-                for p in peers]
+                for p in peers if p.library.echoes]
     if args.server_command or args.client_command:
         return [Subject(f"echo-{role}", shlex.split(given))] if given else []
     found = checkout.examples()
