@@ -165,11 +165,30 @@ def environment(name, requirements):
     return python
 
 
-def websockets_python():
-    """The interpreter of a virtual environment that has Python's `websockets`."""
+def interop_python():
+    """The interpreter of a virtual environment that has Python's `websockets` and `aiohttp`."""
     if sys.version_info < (3, 11):
-        raise Unavailable(f"websockets needs Python >= 3.11, this is {sys.version.split()[0]}")
+        raise Unavailable(f"the peer in Python needs Python >= 3.11, this is {sys.version.split()[0]}")
     return environment("venv-interop", (INTEROP / "requirements.txt").read_text())
+
+
+def tungstenite():
+    """The program that drives Rust's `tungstenite`."""
+    folder = TARGET / "tungstenite"
+    with locked("tungstenite"):
+        run_quietly(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path",
+                     INTEROP / "tungstenite" / "Cargo.toml", "--target-dir", folder])
+    return folder / "release" / "wsabi-interop-tungstenite"
+
+
+def gorilla():
+    """The program that drives Go's gorilla/websocket."""
+    if shutil.which("go") is None:
+        raise Unavailable("go is missing: apt-get install golang-go, or make deps-apt")
+    program = TARGET / "gorilla" / "gorilla"
+    with locked("gorilla"):
+        run_quietly(["go", "build", "-mod=readonly", "-o", program, "."], cwd=INTEROP / "gorilla")
+    return program
 
 
 def node_modules():

@@ -82,6 +82,7 @@ NEEDS = {need.name: need for need in [
     Need("libuv", succeeds("pkg-config", "--exists", "libuv"), ("libuv1-dev",)),
     Need("chromium", on_path("chromium"), ("chromium",)),
     Need("glib", succeeds("pkg-config", "--exists", "glib-2.0"), ("libglib2.0-dev",)),
+    Need("go", on_path("go"), ("golang-go",)),
     Need("cargo-fuzz", on_path("cargo-fuzz"), otherwise="cargo install cargo-fuzz --locked"),
     # No package of Debian's: which one fits depends on the rustc at hand.
     Need("llvm-cov", lambda: coverage.llvm_tools() is not None, otherwise=coverage.HOW),
@@ -170,7 +171,7 @@ def everyday():
         Suite("browser", [[PYTHON, "tools/check_browser.py"]], uses=("chromium",)),
         Suite("matrix", [[PYTHON, "conformance/matrix/run.py"]]),
         Suite("relay", [[PYTHON, "conformance/relay/run.py"]]),
-        Suite("interop", [[PYTHON, "conformance/interop/run.py"]]),
+        Suite("interop", [[PYTHON, "conformance/interop/run.py"]], uses=("go",)),
         Suite("limits", [[PYTHON, "conformance/limits/run.py"]]),
         Suite("hostile", [[PYTHON, "conformance/hostile/run.py"]]),
         Suite("fuzz", [[PYTHON, "fuzz/run.py", "--smoke"]], needs=("cargo-fuzz",)),
@@ -199,6 +200,8 @@ def proof():
         [PYTHON, "bindings/python/build.py", "--sdist"],
         ["sh", "-c", f"exec {PYTHON} -m pip wheel --no-deps -w {TARGET}/sdist {TARGET}/wheels/*.tar.gz"],
     ]))
+    suites.append(Suite("interop", [[PYTHON, "conformance/interop/run.py", "--all"]],
+                        uses=("go",)))
     suites.append(Suite("relay", [[PYTHON, "conformance/relay/run.py", "--kills", "20000"]]))
     suites.append(Suite("coverage", [[PYTHON, "tools/coverage.py"]], needs=("llvm-cov",)))
     suites.append(Suite(

@@ -2,14 +2,16 @@
 //
 //     ws_peer.cjs drive CASES URL              a client that tests an echo server
 //     ws_peer.cjs judge CASES                  a server that tests an echo client
-//     ws_peer.cjs echo-server PORT [--max-message BYTES]
-//     ws_peer.cjs echo-client URL [--max-message BYTES]
+//     ws_peer.cjs echo-server PORT
+//     ws_peer.cjs echo-client URL
 //
-// The twin of websockets_peer.py: same modes, same cases, same output.
+// The twin of peer.py: same modes, flags, cases and output.
 'use strict';
 
 const { readFileSync } = require('node:fs');
+const { createCipheriv } = require('node:crypto');
 const { once } = require('node:events');
+const { parseArgs } = require('node:util');
 const { WebSocket, WebSocketServer } = require('ws');
 
 const DEADLINE = 60; // seconds for one case
@@ -21,7 +23,14 @@ const say = (fields) => process.stdout.write(JSON.stringify(fields) + '\n');
 
 // --- what is sent ------------------------------------------------------------------
 
+function noise(size, index) {
+  const iv = Buffer.alloc(16);
+  iv.writeUInt32BE(index + 1);
+  return createCipheriv('aes-128-ctr', Buffer.alloc(16), iv).update(Buffer.alloc(size));
+}
+
 function payload(kind, size, index = 0) {
+  if (kind === 'noise') return noise(size, index);
   const head = Buffer.from(`${index}|`).subarray(0, size);
   const body = Buffer.alloc(size - head.length, kind === 'text' ? TEXT_PATTERN : BINARY_PATTERN);
   if (kind === 'text') {
@@ -51,7 +60,7 @@ function sendFrame(ws, data, options) {
 }
 
 async function send(ws, message, data, pings) {
-  const binary = message.type === 'binary';
+  const binary = message.type !== 'text';
   const count = message.fragments ?? 1;
   for (let i = 0; i < count; i += 1) {
     if (i === 1 && message.ping_between !== undefined) {
@@ -102,7 +111,9 @@ function describe(item) {
 
 function compare(message, want, got) {
   if (!got.message) throw new Error(`${describe(got)} came instead of an echo`);
-  if (got.type !== message.type) throw new Error(`the echo is ${got.type}, not ${message.type}`);
+  if ((got.type === 'text') !== (message.type === 'text')) {
+    throw new Error(`the echo is ${got.type}, not ${message.type}`);
+  }
   if (got.message.length !== want.length) {
     throw new Error(`the echo has ${got.message.length} bytes, not ${want.length}`);
   }
@@ -147,10 +158,20 @@ async function pings(ws, inbox, sizes) {
   }
 }
 
-async function runCase(ws, inbox, test, onStop) {
+// That what came back was in fact compressed.
+function squeezed({ socket, extensions }, messages) {
+  const total = messages.reduce((sum, { size, count = 1 }) => sum + size * count, 0);
+  if (extensions && socket.bytesRead > total / 2) {
+    throw new Error(`${socket.bytesRead} bytes came for ${total}: they were not compressed`);
+  }
+}
+
+async function runCase({ ws, inbox, wire }, test, onStop) {
   if (test.pong !== undefined) ws.pong(payload('binary', test.pong));
   if (test.pings) await pings(ws, inbox, test.pings);
-  await echoes(ws, inbox, test.messages ?? []);
+  const messages = test.messages ?? [];
+  await echoes(ws, inbox, messages);
+  if (test.squeezed) squeezed(wire, messages);
   if (test.stop) onStop();
   if (test.expect_close) await expectClose(ws, inbox, test);
   else await close(ws, inbox, test.close ?? { code: 1000, reason: '' });
@@ -203,16 +224,15 @@ async function verdict(promise) {
 
 // --- a client that tests a server ------------------------------------------------------
 
-function connect(url, options = {}) {
-  const ws = new WebSocket(url, {
-    perMessageDeflate: false,
-    maxPayload: 0,
-    followRedirects: false,
-    ...options,
-  });
+function connect(url, settings, options = {}) {
+  const ws = new WebSocket(url, { ...settings, ...options });
   const inbox = new Inbox(ws);
+  let wire;
+  ws.on('upgrade', ({ socket, headers }) => {
+    wire = { socket, extensions: headers['sec-websocket-extensions'] ?? '' };
+  });
   return new Promise((resolve, reject) => {
-    ws.on('open', () => resolve({ ws, inbox }));
+    ws.on('open', () => resolve({ ws, inbox, wire }));
     ws.on('error', reject);
     ws.on('unexpected-response', (request, response) => {
       request.destroy();
@@ -221,10 +241,10 @@ function connect(url, options = {}) {
   });
 }
 
-async function expectStatus(url, origin, status) {
+async function expectStatus(url, settings, origin, status) {
   let opened;
   try {
-    opened = await connect(url, { origin });
+    opened = await connect(url, settings, { origin });
   } catch (error) {
     if (error.response?.statusCode === status) return;
     throw error;
@@ -233,29 +253,29 @@ async function expectStatus(url, origin, status) {
   throw new Error(`the handshake was accepted, not refused with ${status}`);
 }
 
-async function driveCase(url, test) {
+async function driveCase(url, settings, test) {
   const origin = test.origin?.replace('{host}', new URL(url).host);
   if (test.expect_status) {
-    await expectStatus(url, origin, test.expect_status);
+    await expectStatus(url, settings, origin, test.expect_status);
     return;
   }
-  const { ws, inbox } = await connect(url, origin ? { origin } : {});
+  const link = await connect(url, settings, origin ? { origin } : {});
+  say({ agreed: link.wire.extensions });
   try {
     if (!test.cut) {
-      await runCase(ws, inbox, test, () => say({ stop: true }));
+      await runCase(link, test, () => say({ stop: true }));
       return;
     }
-    await sendFrame(ws, 'cut off after this', {});
+    await sendFrame(link.ws, 'cut off after this', {});
   } finally {
-    ws.terminate();
+    link.ws.terminate();
   }
-  const again = await connect(url);
-  await runCase(again.ws, again.inbox, { messages: [{ type: 'text', size: 10 }] });
+  await runCase(await connect(url, settings), { messages: [{ type: 'text', size: 10 }] });
 }
 
-async function drive(cases, url) {
+async function drive(cases, url, settings) {
   for (const test of cases) {
-    say({ case: test.name, why: await verdict(driveCase(url, test)) });
+    say({ case: test.name, why: await verdict(driveCase(url, settings, test)) });
   }
 }
 
@@ -266,6 +286,12 @@ class Judge {
   constructor(cases) {
     this.cases = cases;
     this.pending = null; // a case that passes when the client comes back
+    this.answers = new WeakMap(); // the extensions that each request was answered with
+  }
+
+  note(request, headers) {
+    const [, extensions = ''] = headers.join('\n').match(/^sec-websocket-extensions: (.*)$/im) ?? [];
+    this.answers.set(request, extensions);
   }
 
   caseOf(request) {
@@ -304,21 +330,23 @@ class Judge {
       this.pending = test.name;
       ws.terminate();
     } else {
-      say({ case: test.name, why: await verdict(runCase(ws, inbox, test)) });
+      const wire = { socket: request.socket, extensions: this.answers.get(request) };
+      say({ agreed: wire.extensions });
+      say({ case: test.name, why: await verdict(runCase({ ws, inbox, wire }, test)) });
       ws.terminate();
     }
   }
 }
 
-async function judge(cases) {
+async function judge(cases, settings) {
   const judge = new Judge(cases);
   const server = new WebSocketServer({
     host: '127.0.0.1',
     port: 0,
-    maxPayload: 0,
-    perMessageDeflate: false,
+    ...settings,
     verifyClient: (info, answer) => judge.admit(info, answer),
   });
+  server.on('headers', (headers, request) => judge.note(request, headers));
   server.on('connection', (ws, request) => judge.serve(ws, request));
   await once(server, 'listening');
   say({ url: `ws://127.0.0.1:${server.address().port}` });
@@ -342,12 +370,11 @@ function sameOrigin({ origin, req: request }, answer) {
   return host === request.headers.host ? answer(true) : answer(false, 403);
 }
 
-async function echoServer(port, maxMessage) {
+async function echoServer(port, settings) {
   const server = new WebSocketServer({
     host: '127.0.0.1',
     port: Number(port),
-    maxPayload: maxMessage,
-    perMessageDeflate: false,
+    ...settings,
     verifyClient: sameOrigin,
   });
   server.on('connection', echo);
@@ -359,9 +386,8 @@ async function echoServer(port, maxMessage) {
   });
 }
 
-async function echoClient(url, maxMessage) {
-  const open = (path) =>
-    new WebSocket(url + path, { perMessageDeflate: false, maxPayload: maxMessage });
+async function echoClient(url, settings) {
+  const open = (path) => new WebSocket(url + path, settings);
   const counting = open('/getCaseCount');
   const [count] = await once(counting, 'message');
   await once(counting, 'close');
@@ -375,15 +401,41 @@ async function echoClient(url, maxMessage) {
   await once(open('/updateReports?agent=ws'), 'close');
 }
 
-async function main([mode, ...rest]) {
-  const flag = rest.indexOf('--max-message');
-  const maxMessage = flag < 0 ? 16 * 1024 * 1024 : Number(rest.splice(flag, 2)[1]);
+// What is absent, not false, is left to the other side: false refuses what it asks for.
+function compression({ deflate, 'deflate-window-bits': bits, 'context-takeover': takeover }) {
+  if (!deflate) return false;
+  if (bits === undefined) return { threshold: 0 };
+  return {
+    threshold: 0,
+    serverMaxWindowBits: Number(bits),
+    clientMaxWindowBits: Number(bits),
+    serverNoContextTakeover: takeover ? undefined : true,
+    clientNoContextTakeover: takeover ? undefined : true,
+  };
+}
+
+async function main(args) {
+  const { positionals, values } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      'max-message': { type: 'string' },
+      deflate: { type: 'boolean' },
+      'deflate-window-bits': { type: 'string' },
+      'context-takeover': { type: 'boolean' },
+    },
+  });
+  const [mode, first, second] = positionals;
+  const limit = mode === 'drive' || mode === 'judge' ? 0 : 16 * 1024 * 1024;
+  const settings = {
+    maxPayload: Number(values['max-message'] ?? limit),
+    perMessageDeflate: compression(values),
+  };
   const table = (path) => JSON.parse(readFileSync(path, 'utf8'));
-  const [first, second] = rest;
-  if (mode === 'drive' && second) await drive(table(first), second);
-  else if (mode === 'judge' && first) await judge(table(first));
-  else if (mode === 'echo-server' && first) await echoServer(first, maxMessage);
-  else if (mode === 'echo-client' && first) await echoClient(first, maxMessage);
+  if (mode === 'drive' && second) await drive(table(first), second, settings);
+  else if (mode === 'judge' && first) await judge(table(first), settings);
+  else if (mode === 'echo-server' && first) await echoServer(first, settings);
+  else if (mode === 'echo-client' && first) await echoClient(first, settings);
   else throw new Error('usage: ws_peer.cjs drive CASES URL | judge CASES | echo-server PORT | echo-client URL');
 }
 

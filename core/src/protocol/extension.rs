@@ -167,7 +167,8 @@ impl Offered {
         Self {
             server_no_context_takeover: !options.server_context_takeover,
             client_context_takeover: options.client_context_takeover,
-            server_max_window_bits: options.server_max_window_bits,
+            // RFC 7692 §7.1.2.1: the answer to the second offer may name any window.
+            server_max_window_bits: MAX_BITS,
             client_max_window_bits: Some(MAX_BITS),
         }
     }
@@ -341,7 +342,7 @@ fn agree_to(answer: &Params, offered: &Offered) -> Result<Agreed, Declined> {
         ("client_max_window_bits", client_bits, client_most),
         (
             "server_max_window_bits",
-            // A server that has taken the second offer names none.
+            // A server that names none has taken our second offer.
             answer.server_max_window_bits.unwrap_or(0),
             offered.server_max_window_bits,
         ),
@@ -624,23 +625,25 @@ mod tests {
             }))
         );
         let small = DeflateOptions::default();
-        let second = judge("permessage-deflate; server_no_context_takeover", &small);
-        assert_eq!(
-            second,
-            Ok(Some(Agreed {
-                server_max_window_bits: 15,
-                client_max_window_bits: 15,
-                server_context_takeover: false,
-                client_context_takeover: false,
-            }))
-        );
+        // The second offer asks for no window, and its answer may name one all the same.
+        for (window, server_max_window_bits) in [
+            ("", 15),
+            ("; server_max_window_bits=15", 15),
+            ("; server_max_window_bits=13", 13),
+        ] {
+            let answer = format!("permessage-deflate; server_no_context_takeover{window}");
+            assert_eq!(
+                judge(&answer, &small),
+                Ok(Some(Agreed {
+                    server_max_window_bits,
+                    client_max_window_bits: 15,
+                    server_context_takeover: false,
+                    client_context_takeover: false,
+                }))
+            );
+        }
         for (answer, options, word) in [
             ("permessage-deflate", &small, "server_no_context_takeover"),
-            (
-                "permessage-deflate; server_no_context_takeover; server_max_window_bits=13",
-                &small,
-                "more than the 12",
-            ),
             (
                 "permessage-deflate; client_max_window_bits",
                 &options(),
