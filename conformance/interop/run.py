@@ -14,7 +14,9 @@ The cases are in cases.json. One line for each case and direction, and a closing
 import argparse
 import contextlib
 import json
+import os
 import shlex
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -27,7 +29,7 @@ import checkout  # noqa: E402
 from checkout import Program, Unavailable  # noqa: E402
 
 STALL = 90  # seconds without a line; more than a case may take
-WORK = checkout.TARGET / "interop"
+WORK = checkout.TARGET / "interop" / str(os.getpid())  # of this run only; gone at its end
 COMPRESSED = ("c", "python", "node")  # the other languages' examples use the same two APIs
 WINDOWS = (9, 12, 15)
 
@@ -369,4 +371,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        shutil.rmtree(WORK, ignore_errors=True)
