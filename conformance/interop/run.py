@@ -196,9 +196,15 @@ def compressed_run(args, role, subject, peer, ours, theirs):
     if library == "wsabi-node" and role == "client":
         library = "ws"  # its options, and one offer made of them
     pair = [(library, ours.bits, ours.takeover), (peer.name, theirs.bits, theirs.takeover)]
-    return Run(cases_of(args, role, peer, ("too", "only")), ours.flags(), theirs.flags(),
-               f" ({ours}; {peer.name} {theirs})",
-               agreement.agreement(*(pair if role == "client" else reversed(pair))))
+    run = Run(cases_of(args, role, peer, ("too", "only")), ours.flags(), theirs.flags(),
+              f" ({ours}; {peer.name} {theirs})")
+    try:
+        run.agreed = agreement.agreement(*(pair if role == "client" else reversed(pair)))
+    except agreement.Refused:
+        # A client learns that at its first connection, and has nothing to go on with.
+        run.cases = [] if role == "client" else [
+            {"name": "an offer that cannot be accepted gets 400", "expect_status": 400}]
+    return run
 
 
 def compresses(subject, peer):
@@ -252,7 +258,7 @@ def results(program, beside, agreed, on_other=lambda message: False):
 
 def settle(report, where, run, got, agreed, culprit):
     """One line for each case that was asked for, whatever became of it."""
-    if agreed or run.peer_flags:
+    if agreed or run.agreed:
         report.case(where, f"agreed on {run.agreed or 'no compression'}",
                     disagreement(run.agreed, agreed))
     for case in run.cases:
