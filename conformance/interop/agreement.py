@@ -53,12 +53,10 @@ def answer(server, offered):
         if bits is None:
             bits, takeover = (12, True) if library == "websockets" else (None, True)
         limits = (offer.server_takeover and takeover, offer.client_takeover and takeover)
-        if library in ("ws", "wsabi-node"):  # names what it was told, or goes on
+        if library == "ws":  # names what it was told, or goes on
             if bits is None:
                 return Agreed(offer.server_bits or 15, 15, *limits)
-            # What wsabi's example asks for it insists on; the peer here leaves it open.
-            insists = library == "wsabi-node" and takeover and not offer.server_takeover
-            if bits > (offer.server_bits or 15) or bits > (offer.client_bits or 0) or insists:
+            if bits > (offer.server_bits or 15) or bits > (offer.client_bits or 0):
                 continue
             return Agreed(bits, bits, *limits)
         return Agreed(min(bits, offer.server_bits or 15),

@@ -195,9 +195,8 @@ def plain_runs(args, role, peer):
 
 
 def compressed_run(args, role, subject, peer, ours, theirs):
-    library = "wsabi-node" if subject.example[0] == "node" else "wsabi"
-    if library == "wsabi-node" and role == "client":
-        library = "ws"  # its options, and one offer made of them
+    # Node.js has the options of `ws`, and they mean the same.
+    library = "ws" if subject.example[0] == "node" else "wsabi"
     pair = [(library, ours.bits, ours.takeover), (peer.name, theirs.bits, theirs.takeover)]
     run = Run(cases_of(args, role, peer, ("too", "only")), ours.flags(), theirs.flags(),
               f" ({ours}; {peer.name} {theirs})")
