@@ -20,6 +20,10 @@ class Agreed(NamedTuple):
                 f"{'with' if self.client_takeover else 'without'} context takeover")
 
 
+class Refused(Exception):
+    """The server refuses the handshake: `ws` does so where it cannot accept an offer."""
+
+
 class Offer(NamedTuple):
     server_bits: int | None = None
     client_bits: int | None = None  # 15 also where it is named without a value
@@ -41,7 +45,7 @@ def offers(client):
 
 
 def answer(server, offered):
-    """What the server agrees to, or None."""
+    """What the server agrees to."""
     library, bits, takeover = server
     for offer in offered:
         if library == "aiohttp":  # does as it is told, and leaves the client alone
@@ -49,17 +53,15 @@ def answer(server, offered):
         if bits is None:
             bits, takeover = (12, True) if library == "websockets" else (None, True)
         limits = (offer.server_takeover and takeover, offer.client_takeover and takeover)
-        if library in ("ws", "wsabi-node"):  # names what it was told, or declines
+        if library == "ws":  # names what it was told, or goes on
             if bits is None:
                 return Agreed(offer.server_bits or 15, 15, *limits)
-            # What wsabi's example asks for it insists on; the peer here leaves it open.
-            insists = library == "wsabi-node" and takeover and not offer.server_takeover
-            if bits > (offer.server_bits or 15) or bits > (offer.client_bits or 0) or insists:
+            if bits > (offer.server_bits or 15) or bits > (offer.client_bits or 0):
                 continue
             return Agreed(bits, bits, *limits)
         return Agreed(min(bits, offer.server_bits or 15),
                       min(bits, offer.client_bits) if offer.client_bits else 15, *limits)
-    return None
+    raise Refused
 
 
 def agreement(client, server):

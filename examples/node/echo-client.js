@@ -21,7 +21,9 @@ function compression({ deflate, 'deflate-window-bits': bits, 'context-takeover':
   if (!deflate) return false;
   if (bits !== undefined && !/^(9|1[0-5])$/.test(bits)) throw new Error('--deflate-window-bits is not 9 to 15');
   const windows = bits === undefined ? {} : { serverMaxWindowBits: Number(bits), clientMaxWindowBits: Number(bits) };
-  return { ...windows, serverNoContextTakeover: !takeover, clientNoContextTakeover: !takeover };
+  // Not `false`, which refuses a peer that does without.
+  const contexts = takeover ? {} : { serverNoContextTakeover: true, clientNoContextTakeover: true };
+  return { ...windows, ...contexts };
 }
 
 function parse() {
