@@ -17,8 +17,6 @@ server.on('connection', (socket) => {
     return total;
   });
   socket.on('drain', () => socket.resume());
-  // @ts-expect-error: without arguments
-  socket.on('drain', (amount: number) => amount);
   const agreed: AgreedDeflate | null = socket.deflate ?? null;
   if (agreed?.serverContextTakeover) agreed.clientMaxWindowBits.toFixed();
   socket.send(message, (error) => error?.message);
