@@ -206,6 +206,7 @@ def errors_are_nodes():
         TOO_MANY_FRAGMENTS: received('TOO_MANY_FRAGMENTS'), PROTOCOL: received('PROTOCOL'),
         REFUSED: at('REFUSED'), HANDSHAKE_TIMEOUT: at('HANDSHAKE_TIMEOUT'), LOST: at('LOST'),
         CONNECT: at('CONNECT', 111), RESOLVE: at('RESOLVE'), UNSUPPORTED: of(e.notSupported('it')),
+        FULL: of(e.fullError('words')),
       }));"""
     done = subprocess.run(["node", "-e", program, ROOT / "bindings" / "node" / "lib" / "errors.js"],
                           capture_output=True, text=True)
@@ -307,7 +308,8 @@ def limits_are_nodes():
     for name in set(says["own"]) - {"stream"}:
         field = re.sub("[A-Z]", lambda match: "_" + match[0].lower(), name)
         value = core[field]
-        if name == "pingInterval" or value is None:  # As with ws there are no pings by default.
+        # As with ws there are no pings by default, and a backlog has no limit.
+        if name in ("pingInterval", "maxBacklogBytes") or value is None:
             true[name] = "none"
         else:
             true[name] = str(value * 1000 if re.search("Timeout|Interval", name) else value)

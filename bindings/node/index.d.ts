@@ -35,6 +35,8 @@ interface ClientEvents {
   chunk: [data: Buffer, isBinary: boolean, part: WebSocket.ChunkPart];
   ping: [data: Buffer];
   pong: [data: Buffer];
+  /** With the option `highWaterBytes`: what waits to be written was more than that, and is little again. */
+  drain: [];
   error: [error: Error];
   close: [code: number, reason: Buffer];
   upgrade: [response: IncomingMessage];
@@ -98,7 +100,8 @@ declare class WebSocket extends EventEmitter {
 
   /**
    * Sends a message; text if it is a string, unless `binary` says otherwise. `cb` is called when
-   * the kernel has it.
+   * the kernel has it, or with an Error: its code is `WSABI_ERR_BACKLOG_FULL` if `maxBacklogBytes`
+   * leaves no room for the message, which is not sent then.
    */
   send(data: BufferLike | WebSocket.PreparedMessage, cb?: (error?: Error) => void): void;
   send(
@@ -204,8 +207,18 @@ declare namespace WebSocket {
     closeTimeout?: number | undefined;
     /** Milliseconds that an opening handshake may take. Default 10,000. */
     handshakeTimeout?: number | undefined;
+    /** Bytes waiting to be written above which 'drain' follows, if this is given. Default 1 MiB. */
+    highWaterBytes?: number | undefined;
     /** Milliseconds without a byte from the peer after which a connection is closed with 1011. Default none. */
     idleTimeout?: number | undefined;
+    /** Bytes waiting to be written at which 'drain' comes; only with `highWaterBytes`. Default 256 KiB. */
+    lowWaterBytes?: number | undefined;
+    /**
+     * Bytes that may wait to be written: from `highWaterBytes` on, a message that would exceed this
+     * is not sent, and its callback gets an Error with the code `WSABI_ERR_BACKLOG_FULL`. Default no
+     * limit.
+     */
+    maxBacklogBytes?: number | undefined;
     /** Without meaning: a message grows in one buffer. */
     maxBufferedChunks?: number | undefined;
     /** Frames of one message; 0 is no limit. Default 16,384. */
@@ -321,9 +334,9 @@ declare namespace WebSocket {
   interface Reached {
     /** Who have accepted it. */
     sent: number;
-    /** Of those, who have more than 1 MiB to write. */
+    /** Of those, who have more than `highWaterBytes`, 1 MiB by default, to write. */
     backpressure: number;
-    /** Who have refused it, because they wait for the rest of a fragmented message. */
+    /** Who have refused it, because of `maxBacklogBytes` or amid a fragmented message. */
     refused: number;
   }
 

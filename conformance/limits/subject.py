@@ -23,7 +23,7 @@ NODE = {
     "handshake_timeout": "handshakeTimeout", "hold_timeout": "holdTimeout",
     "ping_timeout": "pingTimeout", "idle_timeout": "idleTimeout", "close_timeout": "closeTimeout",
     "max_pending_handshakes": "maxPendingHandshakes", "max_buffered_bytes": "maxBufferedBytes",
-    "max_ratio": "maxRatio",
+    "max_ratio": "maxRatio", "max_backlog_bytes": "maxBacklogBytes",
 }
 
 

@@ -28,7 +28,7 @@ LANGUAGES = {
     "cpp": {"kinds", "keepalive", "full", "takes no subprotocol"},
     "rust": {"kinds", "keepalive", "full", "takes no subprotocol"},
     "python": {"kinds", "keepalive", "full", "takes no subprotocol"},
-    "node": {"keepalive", "repeats reasons", "wants a subprotocol"},
+    "node": {"keepalive", "full", "repeats reasons", "wants a subprotocol"},
     "ws": {"body", "repeats reasons", "wants a subprotocol"},
 }
 

@@ -13,6 +13,9 @@ const MOST_FILLED = 4096;
 // What of bufferedAmount this driver takes for backpressure: `send` does not tell.
 const HIGH_WATER = 1 << 20;
 const NUMBERS = {
+  high_water: 'highWaterBytes',
+  low_water: 'lowWaterBytes',
+  max_backlog: 'maxBacklogBytes',
   close_timeout: 'closeTimeout',
   handshake_timeout: 'handshakeTimeout',
   hold_timeout: 'holdTimeout',
@@ -27,8 +30,9 @@ const NUMBERS = {
   ping_timeout: 'pingTimeout',
 };
 
-/** What orders are for: the latest. */
+/** What orders are for: the latest, and its options. */
 let current = null;
+let currentOptions = null;
 /** Whether the texts of errors are told. */
 let explains = false;
 
@@ -58,11 +62,15 @@ function settings(words) {
     else if (key === 'body') more.body = readFileSync(value, 'utf8');
     else throw new Error(key);
   }
+  // 'drain' comes to who has asked for it.
+  if (options.maxBacklogBytes !== undefined) options.highWaterBytes ??= HIGH_WATER;
   return { options, ...more };
 }
 
-function watch(socket) {
+function watch(socket, options) {
   current = socket;
+  currentOptions = options;
+  socket.on('drain', () => say('drain'));
   socket.on('message', (data, isBinary) => tell(isBinary ? 'message binary' : 'message text', data));
   socket.on('ping', (data) => tell('ping', data));
   socket.on('pong', (data) => tell('pong', data));
@@ -70,6 +78,17 @@ function watch(socket) {
 
 function explain(text) {
   if (explains && text) say('why -', text);
+}
+
+/** Sends, and gives the error if that is refused because too much waits. */
+async function attempt(data, options) {
+  let refusal = null;
+  current.send(data, options, (error) => {
+    if (error?.code === 'WSABI_ERR_BACKLOG_FULL') refusal = error;
+  });
+  // What is sent is written at the end of the turn.
+  await nextTurn();
+  return refusal;
 }
 
 function onClose({ code, reason, wasClean }) {
@@ -102,7 +121,7 @@ const orders = {
     server.on('listening', () => say('listening', server.address().port));
     server.on('error', (error) => say('error listen:', error.message));
     server.on('connection', (socket, request) => {
-      watch(socket);
+      watch(socket, options);
       socket.on('error', (error) => explain(error.message)); // 'close' follows
       socket.addEventListener('close', onClose);
       say('open', socket.protocol || '-', request.url);
@@ -115,7 +134,7 @@ const orders = {
     let isOpen = false;
     let failure = null;
     let isTold = false;
-    watch(socket);
+    watch(socket, options);
     socket.on('open', () => {
       isOpen = true;
       say('open', socket.protocol || '-', '-');
@@ -150,10 +169,18 @@ const orders = {
     current.send(readFileSync(name), { binary: !name.startsWith('t'), fin: how === 'last' });
   },
 
-  /** Sends one message again and again until it does not go to the kernel any more. */
+  /** Sends one message again and again until it does not go to the kernel any more, or is refused. */
   async fill(name, until) {
-    if (until !== 'backpressure') throw new Error('send never answers that');
     const data = readFileSync(name);
+    if (until === 'full') {
+      let count = 0;
+      while (await attempt(data, { binary: !name.startsWith('t') }) === null) {
+        count += 1;
+        if (count === MOST_FILLED) throw new Error('the backlog does not get full');
+      }
+      say('filled', count, current.bufferedAmount);
+      return;
+    }
     for (let count = 0; count < MOST_FILLED; count += 1) {
       if (current.bufferedAmount > HIGH_WATER) {
         // What is sent is written at the end of the turn.
@@ -168,6 +195,15 @@ const orders = {
       current.send(data, { binary: !name.startsWith('t') });
     }
     throw new Error('the backlog does not grow');
+  },
+
+  /** Sends a message of so many bytes, and tells how that went and how much waits. */
+  async try(size) {
+    const refusal = await attempt(Buffer.alloc(Number(size)), {});
+    const waiting = current.bufferedAmount;
+    // `send` does not tell.
+    const how = waiting > (currentOptions.highWaterBytes ?? HIGH_WATER) ? 'BACKPRESSURE' : 'OK';
+    say('tried', refusal === null ? how : 'FULL', waiting, refusal?.message ?? '');
   },
 
   ping(name) {

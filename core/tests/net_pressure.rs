@@ -207,6 +207,28 @@ fn below_high_water_any_size_is_accepted_and_above_it_the_cap_holds() {
 }
 
 #[test]
+fn what_the_kernel_was_not_offered_yet_fills_no_backlog() {
+    let mut world = World::new();
+    let (mut peer, id) = slow_peer(&mut world, waters(1002, 0, 1002));
+    world.lp.defer_writes(true).unwrap();
+    for number in 0..3 {
+        // Its frame has as many bytes as may wait.
+        let payload = pattern(number, 998);
+        assert_eq!(world.lp.conn(id).send_binary(&payload), Ok(Sent::Ok));
+    }
+    let mut come = 0;
+    world.until("everything arrives", |_| {
+        for frame in peer.frames() {
+            assert!(frame.payload == pattern(come, 998), "message {come}");
+            come += 1;
+        }
+        come == 3
+    });
+    assert_eq!(world.app.count("drain"), 0);
+    world.end();
+}
+
+#[test]
 fn a_client_has_its_waters_too() {
     let mut world = World::new();
     let (mut peer, id) = world.raw_server(&client(waters(100, 50, 100_000)));

@@ -58,6 +58,7 @@ const OPTIONS = {
   idle_timeout: 'idleTimeout',
   close_timeout: 'closeTimeout',
   max_pending_handshakes: 'maxPendingHandshakes',
+  max_backlog_bytes: 'maxBacklogBytes',
   max_buffered_bytes: 'maxBufferedBytes',
   max_ratio: 'maxRatio',
 };
@@ -200,11 +201,16 @@ function commandError(detail) {
   return new TypeError(detail);
 }
 
+/** Why a message is not sent whose connection has too much to write. */
+function fullError(detail) {
+  return coded(Error, inOwnWords(detail), 'WSABI_ERR_BACKLOG_FULL');
+}
+
 function notSupported(what) {
   return coded(Error, `${what} is not supported by wsabi yet`, 'WSABI_ERR_NOT_SUPPORTED');
 }
 
 module.exports = {
-  BAD_EXTENSIONS, BAD_OFFER, KIND, commandError, handshakeError, inOwnWords, notSupported,
-  receiveError, requestError, systemError,
+  BAD_EXTENSIONS, BAD_OFFER, KIND, commandError, fullError, handshakeError, inOwnWords,
+  notSupported, receiveError, requestError, systemError,
 };

@@ -127,6 +127,11 @@ const callbacks = {
     connections[index]?._settleCallbacks();
   },
 
+  drain(index) {
+    const socket = connections[index];
+    if (socket !== undefined && !socket._isTerminated) guarded(() => socket.emit('drain'));
+  },
+
   flushed() {
     settleAwaiting();
   },

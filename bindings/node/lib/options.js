@@ -47,11 +47,11 @@ const OWN = [
 ];
 
 /** The bytes that a number may say, as the addon takes them. */
-function bytesOf(name, value) {
+function bytesOf(name, value, least = 1) {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'number') throw new TypeError(`The option "${name}" is ${typeof value}; expected a number`);
-  if (!(value >= 1 && value <= Number.MAX_SAFE_INTEGER)) {
-    throw new RangeError(`The option "${name}" is ${value}; expected 1 to ${Number.MAX_SAFE_INTEGER}`);
+  if (!(value >= least && value <= Number.MAX_SAFE_INTEGER)) {
+    throw new RangeError(`The option "${name}" is ${value}; expected ${least} to ${Number.MAX_SAFE_INTEGER}`);
   }
   return value;
 }
@@ -59,6 +59,22 @@ function bytesOf(name, value) {
 /** A limit of `ws`: an integer of 32 bits, of which 0 and less is no limit. */
 function limit(value, none) {
   return (value | 0) > 0 ? value | 0 : none;
+}
+
+/** How much may wait to be sent, and from where on and until when that is much. */
+function backlogOf(options) {
+  const highWaterBytes = bytesOf('highWaterBytes', options.highWaterBytes);
+  const lowWaterBytes = bytesOf('lowWaterBytes', options.lowWaterBytes, 0);
+  const maxBacklogBytes = bytesOf('maxBacklogBytes', options.maxBacklogBytes);
+  if (lowWaterBytes !== undefined && highWaterBytes === undefined) {
+    throw new TypeError('The option "lowWaterBytes" has no meaning without "highWaterBytes"');
+  }
+  const above = (low, value, high, most) => new RangeError(
+    `The option "${low}" is ${value}, which is more than "${high}", ${most}; expected at most that`,
+  );
+  if (lowWaterBytes > highWaterBytes) throw above('lowWaterBytes', lowWaterBytes, 'highWaterBytes', highWaterBytes);
+  if (highWaterBytes > maxBacklogBytes) throw above('highWaterBytes', highWaterBytes, 'maxBacklogBytes', maxBacklogBytes);
+  return { highWaterBytes, lowWaterBytes, maxBacklogBytes };
 }
 
 /** The limits of connections as the addon takes them; `deflate` is what `deflateOf` makes. */
@@ -72,6 +88,7 @@ function limitsOf(options, deflate) {
     // The crate counts those that follow the first.
     maxFragments: Math.max(1, limit(options.maxFragments, 2 ** 32) - 1),
     noDelay: true,
+    ...backlogOf(options),
   };
   for (const [name, least] of OWN) {
     const value = options[name];

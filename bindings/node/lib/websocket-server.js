@@ -112,8 +112,8 @@ class WebSocketServer extends EventEmitter {
 
   /**
    * Sends a message to all clients, or all but one, and tells how many have accepted it, how many of
-   * those have much to write, and how many have refused it, because they wait for the rest of
-   * another.
+   * those have much to write, and how many have refused it, because their backlog is full or they
+   * wait for the rest of another.
    */
   broadcast(data, options) {
     const { except, ...how } = options ?? {};

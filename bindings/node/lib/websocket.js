@@ -5,7 +5,7 @@ const { EventEmitter } = require('node:events');
 const { BINARY, BINARY_TYPES, CHUNK, CLOSED, CLOSING, CONNECTING, EMPTY_BUFFER, OPEN, PING, READY_STATES, TEXT } = require('./constants');
 const { clientOf } = require('./client');
 const {
-  BAD_EXTENSIONS, KIND, commandError, handshakeError, inOwnWords, notSupported, receiveError,
+  BAD_EXTENSIONS, KIND, commandError, fullError, handshakeError, inOwnWords, notSupported, receiveError,
 } = require('./errors');
 const { addEventTarget } = require('./events');
 const { Outgoing, isBlob, lengthOf, toBytes } = require('./outgoing');
@@ -21,8 +21,9 @@ const FLAG_FRAGMENT = 2;
 const FLAG_FIN = 4;
 const FLAG_COMPRESS = 8;
 const FLAG_LENT = 16;
-/** This one is not the addon's. */
+/** These are not the addon's. */
 const FLAG_PREPARED = 32;
+const FLAG_FIRST = 64;
 
 /** Smaller payloads are copied in any case. */
 const LEAST_LENT = 4096;
@@ -199,15 +200,17 @@ class WebSocket extends EventEmitter {
     if (data instanceof PreparedMessage) return FLAG_PREPARED;
     if ('binary' in options) flags = options.binary ? 0 : FLAG_TEXT;
     const isLast = !('fin' in options) || Boolean(options.fin);
+    let first = 0;
     if (this._fragmented) {
       flags = this._fragmentFlags;
     } else {
+      first = FLAG_FIRST;
       if (this._compression !== null && this._isCompressed(options, data)) flags |= FLAG_COMPRESS;
       if (isLast) return this._isLent(flags, options, data) ? flags | FLAG_LENT : flags;
     }
     this._fragmentFlags = flags;
     this._fragmented = !isLast;
-    return flags | FLAG_FRAGMENT | (isLast ? FLAG_FIN : 0);
+    return flags | first | FLAG_FRAGMENT | (isLast ? FLAG_FIN : 0);
   }
 
   /** Whether a message is compressed, or the fragments of one that begins with this. */
@@ -280,7 +283,7 @@ class WebSocket extends EventEmitter {
     else if (typeof data === 'string') answer = commands.sendText(this._index, this._generation, data, what);
     else if (what === FLAG_PREPARED) answer = commands.sendPrepared(this._index, this._generation, PreparedMessage._handleOf(data));
     else answer = commands.sendBytes(this._index, this._generation, data, what);
-    if (answer !== undefined && !this._onAnswer(answer, data, cb)) return;
+    if (answer !== undefined && !this._onAnswer(answer, what, data, cb)) return;
     const isMessage = typeof what === 'number' && (what & (FLAG_FRAGMENT | FLAG_FIN)) !== FLAG_FRAGMENT;
     if (isMessage) this._messagesSent += 1;
     if (typeof cb === 'function') {
@@ -292,7 +295,7 @@ class WebSocket extends EventEmitter {
   }
 
   /** Sees to the answer of a command to send, and tells whether it was accepted. */
-  _onAnswer(answer, data, cb) {
+  _onAnswer(answer, what, data, cb) {
     if (answer > 0) {
       flushSoon();
       return true;
@@ -303,9 +306,22 @@ class WebSocket extends EventEmitter {
       this._sendLate(data, cb);
       return false;
     }
+    if (typeof answer === 'string') {
+      this._onFull(fullError(answer), what, cb);
+      return false;
+    }
     if (answer === KIND.INVALID) throw commandError('The data of a text message is not UTF-8');
     if (answer === KIND.STATE) throw new Error('A prepared message cannot be sent before the fragmented message is finished');
     throw new Error(`wsabi cannot send: error ${answer}`);
+  }
+
+  /** Too much waits for this to be sent, too. */
+  _onFull(error, what, cb) {
+    if (typeof cb === 'function') process.nextTick(cb, error);
+    if ((what & FLAG_FRAGMENT) === 0) return;
+    // As if this part had not been sent: it can be sent again. Not if others are queued behind it.
+    if (this._outgoing === null) this._fragmented = (what & FLAG_FIRST) === 0;
+    else this._onUnreadable(error);
   }
 
   _sendLate(data, cb) {
@@ -551,7 +567,7 @@ class WebSocket extends EventEmitter {
     this._emitError(receiveError(kind, detail));
   }
 
-  /** A Blob that was to be sent cannot be read. */
+  /** Of a Blob that was to be sent something is missing, and cannot be made up for. */
   _onUnreadable(error) {
     if (this._readyState === CLOSED) return;
     this._readyState = CLOSING;

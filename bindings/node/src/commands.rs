@@ -1,7 +1,8 @@
 //! The commands that JavaScript gives for each message, as bare Node-API functions.
 //!
 //! A connection is two numbers here, the halves of its own. A command answers nothing, or 1 if
-//! JavaScript has to see to a flush, or the negative number of an error.
+//! JavaScript has to see to a flush, or the negative number of an error, or the text of that of a full
+//! backlog.
 //!
 //! Does not know: what a WebSocket is in JavaScript.
 

@@ -222,6 +222,14 @@ impl Handler for Driver<'_> {
         self.tell(conn, Callback::Written, |env| [js::uint(env, index)]);
     }
 
+    fn on_drain(&mut self, conn: &mut Conn<'_>) {
+        // Who has not asked for it is not told.
+        if conn.tag() != 0 {
+            let index = index(conn);
+            self.tell(conn, Callback::Drain, |env| [js::uint(env, index)]);
+        }
+    }
+
     fn on_close(&mut self, conn: &mut Conn<'_>, closed: &Closed) {
         let index = index(conn);
         let error = closed.error.as_ref();

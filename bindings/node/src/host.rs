@@ -34,10 +34,11 @@ pub(crate) enum Callback {
     Refused,
     Stopped,
     Written,
+    Drain,
     Flushed,
 }
 
-const CALLBACKS: [&CStr; 11] = [
+const CALLBACKS: [&CStr; 12] = [
     c"allocate",
     c"messages",
     c"upgrade",
@@ -48,6 +49,7 @@ const CALLBACKS: [&CStr; 11] = [
     c"refused",
     c"stopped",
     c"written",
+    c"drain",
     c"flushed",
 ];
 
@@ -322,7 +324,7 @@ impl Host {
     }
 
     /// The answer to a command: nothing, or 1 if JavaScript has to see to a flush, or the number of
-    /// an error.
+    /// an error; of a full backlog, the text.
     #[inline]
     pub(crate) fn answer(&self, result: Result<()>) -> napi_value {
         match result {
@@ -330,6 +332,7 @@ impl Host {
                 js::int(self.env, 1)
             }
             Ok(()) => ptr::null_mut(),
+            Err(error) if error.kind() == ErrorKind::Full => js::text(self.env, error.detail()),
             Err(error) => js::int(self.env, error.kind() as i32),
         }
     }

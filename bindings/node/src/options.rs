@@ -45,6 +45,12 @@ pub struct Limits {
     pub close_timeout: Option<f64>,
     /// `max_pending_handshakes`.
     pub max_pending_handshakes: Option<f64>,
+    /// `high_water_bytes`; absent is wsabi's default, and then JavaScript is not told of drains.
+    pub high_water_bytes: Option<f64>,
+    /// `low_water_bytes`.
+    pub low_water_bytes: Option<f64>,
+    /// `max_backlog_bytes`; absent is none.
+    pub max_backlog_bytes: Option<f64>,
     /// `no_delay`.
     pub no_delay: Option<bool>,
     /// `stream_messages`.
@@ -184,6 +190,17 @@ impl Deflate {
 impl Limits {
     fn config(&self) -> Config {
         let default = Config::default();
+        // As with `ws` everything is accepted unless there is a limit; the waters' defaults go along
+        // with what is given.
+        let max_backlog_bytes = limit(self.max_backlog_bytes, u64::MAX);
+        let high_water_bytes = limit(
+            self.high_water_bytes,
+            default.high_water_bytes.min(max_backlog_bytes),
+        );
+        let low_water_bytes = limit(
+            self.low_water_bytes,
+            default.low_water_bytes.min(high_water_bytes),
+        );
         Config {
             stream_messages: self.stream.unwrap_or(default.stream_messages),
             deflate: self.deflate.map(Deflate::options),
@@ -205,12 +222,15 @@ impl Limits {
                 default.max_pending_handshakes,
             ),
             no_delay: self.no_delay.unwrap_or(default.no_delay),
-            // As with `ws` everything is accepted, and `bufferedAmount` tells how much waits; what a
-            // broadcast calls backpressure is the crate's.
-            high_water_bytes: default.high_water_bytes,
-            low_water_bytes: default.low_water_bytes,
-            max_backlog_bytes: u64::MAX,
+            high_water_bytes,
+            low_water_bytes,
+            max_backlog_bytes,
         }
+    }
+
+    /// What connections are marked with: whether JavaScript is told when their backlog has drained.
+    fn tag(&self) -> u32 {
+        u32::from(self.high_water_bytes.is_some())
     }
 }
 
@@ -250,7 +270,7 @@ pub(crate) fn listen(env: Env, options: Listening) -> Outcome {
         backlog: small_limit(options.backlog, ServerOptions::default().backlog),
         reuse_port: options.reuse_port.unwrap_or(false),
         max_buffered_bytes: options.max_buffered_bytes.map(|bytes| bytes as u64),
-        tag: 0,
+        tag: options.limits.tag(),
     };
     run(env, |context| context.listen(&server).map(ServerId::as_u64))
 }
@@ -278,7 +298,7 @@ pub(crate) fn connect(env: Env, options: Connecting) -> Outcome {
         },
         unix_path: options.unix_path.map(Into::into),
         user: 0,
-        tag: 0,
+        tag: options.limits.tag(),
     };
     run(env, |context| {
         context.connect(&options.url, &client).map(ConnId::as_u64)

@@ -189,7 +189,8 @@ fn broadcast_to(
                 reached.sent += 1;
                 reached.backpressure += u64::from(backpressure);
             }
-            // Of one that is open: amid a fragmented message, or no memory to compress.
+            // Of one that is open: its backlog is full, it is amid a fragmented message, or there is
+            // no memory to compress.
             Err(_) if context.conn(id).state() == State::Open => reached.refused += 1,
             Err(_) => {}
         }

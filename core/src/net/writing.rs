@@ -485,7 +485,9 @@ impl Context {
 #[inline]
 fn is_much(output: &Output, config: &Config) -> bool {
     let queued = output.len();
-    queued >= EARLY_WRITE || queued as u64 > config.high_water_bytes
+    // At high water too: from there on sends may be refused, which only a kernel that was asked and
+    // takes no more is a reason for.
+    queued >= EARLY_WRITE || queued as u64 >= config.high_water_bytes
 }
 
 #[cold]

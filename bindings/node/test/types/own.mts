@@ -4,7 +4,7 @@ import WebSocket, { WebSocketServer } from 'subject';
 import type { AgreedDeflate, ChunkPart, PreparedMessage, Reached } from 'subject';
 
 const server = new WebSocketServer({
-  port: 0, stream: true, maxBufferedBytes: 64 << 20, perMessageDeflate: { maxRatio: 200 },
+  port: 0, stream: true, maxBufferedBytes: 64 << 20, highWaterBytes: 1 << 20, lowWaterBytes: 0, maxBacklogBytes: 16 << 20, perMessageDeflate: { maxRatio: 200 },
 });
 const message: PreparedMessage = WebSocket.prepare('text', { binary: true, compress: false });
 const length: number = message.byteLength + (message.isBinary ? 1 : 0);
@@ -16,6 +16,7 @@ server.on('connection', (socket) => {
     const total: number = reached.sent + reached.backpressure + reached.refused;
     return total;
   });
+  socket.on('drain', () => socket.resume());
   const agreed: AgreedDeflate | null = socket.deflate ?? null;
   if (agreed?.serverContextTakeover) agreed.clientMaxWindowBits.toFixed();
   socket.send(message, (error) => error?.message);
@@ -23,7 +24,7 @@ server.on('connection', (socket) => {
 });
 server.broadcast(message);
 server.broadcast(new Uint8Array(1), { except: null });
-new WebSocket('ws://localhost', { stream: true, perMessageDeflate: { maxRatio: 100, threshold: 0 } });
+new WebSocket('ws://localhost', { stream: true, maxBacklogBytes: 1 << 20, perMessageDeflate: { maxRatio: 100, threshold: 0 } });
 const offer = new WebSocket.PerMessageDeflate({ isServer: false, clientMaxWindowBits: 10 }).offer();
 
 // @ts-expect-error: read later
