@@ -129,7 +129,7 @@ const callbacks = {
 
   drain(index) {
     const socket = connections[index];
-    if (socket !== undefined && !socket._isTerminated) guarded(() => socket.emit('drain'));
+    if (socket !== undefined) guarded(() => socket.emit('drain'));
   },
 
   flushed() {
