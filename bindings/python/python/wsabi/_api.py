@@ -346,7 +346,10 @@ def serve(
 
 
 def _check_chunks(options: dict[str, Any]) -> None:
-    if options["on_chunk"] is not None and options["stream_messages"] is False:
+    if options["on_chunk"] is None:
+        return
+    check_callback("on_chunk", options["on_chunk"])
+    if options["stream_messages"] is False:
         raise InvalidArgument(
             "on_chunk is given without stream_messages=True, and would never be called"
         )
