@@ -12,8 +12,8 @@ use std::time::Instant;
 use net::peer::{self, CLOSE, Frame, PING, PONG, Peer, TEXT};
 use net::{PATIENCE, World, calm, client, ms, server};
 use wsabi::{
-    Conn, ConnId, Context, Error, ErrorKind, Handler, Handshake, Loop, Message, PeerAddr, Reply,
-    Request, Response, Sent, ServerId, Stopped,
+    Config, Conn, ConnId, Context, Error, ErrorKind, Handler, Handshake, Loop, Message, PeerAddr,
+    Reply, Request, Response, Sent, ServerId, Stopped,
 };
 
 /// Gathers messages, and echoes them when it has to.
@@ -326,7 +326,11 @@ fn one_drain_is_told_of_two_backlogs_without_a_moment_between() {
         .event_loop
         .poll(Some(ms(5)), &mut setting.host)
         .unwrap();
-    assert_eq!(setting.host.at_drain, [0]);
+    // Whatever the kernel left of it, it was little.
+    let [left] = setting.host.at_drain[..] else {
+        panic!("{:?}", setting.host.at_drain);
+    };
+    assert!(left <= Config::default().low_water_bytes, "{left}");
 }
 
 #[test]
